@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.composer;
+
+import dev.erofsublk.uring.Linux;
+import dev.erofsublk.uring.LinuxException;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.IdentityHashMap;
+import java.util.List;
+
+/**
+ * A {@link FlatImage} as memory: for each byte of the device, the address of one that holds its value.
+ *
+ * <pre>
+ *   device    0                                                        size
+ *             |  metadata  | hole |   blob 1 (file pages)  |  blob 2  |
+ *   span      |  MAP_FIXED |  0   |   MAP_FIXED         |e |MAP_FIXED |      e: an edge page, composed
+ *             base ------------------------------------------------------> address = base + offset
+ * </pre>
+ *
+ * <p>One span of virtual memory is reserved for the device, and every extent whose file offset is congruent to its
+ * device offset modulo the page size is mapped in its place: the MMU flattens the image, and the address of a byte is
+ * {@code base + offset} however many layers there are. A page that such an extent fills only in part is an
+ * <em>edge</em>: anonymous memory into which the few bytes are read once. Holes are anonymous and never written, so the
+ * kernel gives them its shared page of zeros.
+ *
+ * <p>What the MMU cannot place (extents that are not congruent, as in images with 512-byte blocks, or more of them
+ * than {@code vm.max_map_count} has room for) lies in a mapping of its whole source, and a table of <em>runs</em> tells
+ * the distance. {@link #run} finds a run in O(log runs); a device placed entirely by the MMU has one run, number 0.
+ *
+ * <p>Immutable and thread-safe. Addresses are valid until {@link #close()}, which must come after the last server has
+ * drained. Java code never dereferences them: a file truncated meanwhile would raise SIGBUS in the JVM, where the
+ * kernel copying from the same address reports a clean error (facts/java.md §0).
+ */
+public final class AddressSpace implements AutoCloseable {
+    private final FlatImage image;
+    private final long base;
+    private final long spanBytes;
+    private final List<Mapping> elsewhere;
+    private final long[] runStarts; // one more than there are runs: the last is the size of the device
+    private final long[] runDeltas; // address - device offset
+
+    private record Mapping(long address, long bytes) {}
+
+    private AddressSpace(FlatImage image, Layout layout) {
+        this.image = image;
+        base = layout.base;
+        spanBytes = layout.spanBytes;
+        elsewhere = List.copyOf(layout.elsewhere);
+        runStarts = Arrays.copyOf(layout.runStarts, layout.runs + 1);
+        runStarts[layout.runs] = image.size();
+        runDeltas = Arrays.copyOf(layout.runDeltas, layout.runs);
+    }
+
+    /**
+     * Lays {@code image} out in memory. The image stays the caller's to close, after this.
+     *
+     * @throws LinuxException if the memory cannot be mapped
+     * @throws IOException if bytes of an edge cannot be read
+     */
+    public static AddressSpace map(FlatImage image) throws IOException {
+        Layout layout = new Layout(image);
+        try {
+            layout.place();
+            return new AddressSpace(image, layout);
+        } catch (IOException | RuntimeException e) {
+            layout.unmap();
+            throw e;
+        }
+    }
+
+    /** The device laid out here. */
+    public FlatImage image() {
+        return image;
+    }
+
+    /** Bytes of the device. */
+    public long size() {
+        return image.size();
+    }
+
+    /** The address of the reserved span; never 0, and readable for at least a page. */
+    public long base() {
+        return base;
+    }
+
+    /** How many runs there are; 1 if the MMU placed everything. */
+    public int runs() {
+        return runDeltas.length;
+    }
+
+    /** The run that holds byte {@code offset} of the device, which is within {@code [0, size)}. */
+    public int run(long offset) {
+        int low = 0;
+        int high = runDeltas.length - 1;
+        while (low < high) {
+            int middle = (low + high + 1) >>> 1;
+            if (runStarts[middle] <= offset) {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        return low;
+    }
+
+    /** The device offset behind the last byte of run {@code run}. */
+    public long runEnd(int run) {
+        return runStarts[run + 1];
+    }
+
+    /** The address of byte {@code offset}, which lies in run {@code run}; all bytes up to the run's end follow it. */
+    public long address(int run, long offset) {
+        return runDeltas[run] + offset;
+    }
+
+    /** Unmaps everything; may be called twice by the same owner. */
+    @Override
+    public void close() {
+        Linux.munmap(base, spanBytes);
+        for (Mapping mapping : elsewhere) {
+            Linux.munmap(mapping.address, mapping.bytes);
+        }
+    }
+
+    /** The work of placing, and the state that is only needed meanwhile. */
+    private static final class Layout {
+        private static final long PAGE = Linux.PAGE_SIZE;
+
+        private final FlatImage image;
+        private final long spanBytes;
+        private final long base;
+        private final List<Mapping> elsewhere = new ArrayList<>();
+        private final IdentityHashMap<Source, Mapping> whole = new IdentityHashMap<>();
+        private long[] runStarts = new long[17];
+        private long[] runDeltas = new long[16];
+        private int runs;
+
+        Layout(FlatImage image) throws LinuxException {
+            this.image = image;
+            spanBytes = pageUp(image.size());
+            base = Linux.mmap(
+                    0,
+                    spanBytes,
+                    Linux.PROT_READ,
+                    Linux.MAP_PRIVATE | Linux.MAP_ANONYMOUS | Linux.MAP_NORESERVE,
+                    -1,
+                    0);
+        }
+
+        void place() throws IOException {
+            boolean inPlace = piecesInPlace() <= mapBudget();
+            for (int i = 0; i < image.extentCount(); i++) {
+                Extent extent = image.extent(i);
+                long delta;
+                if (extent.source() == Zeros.INSTANCE) {
+                    delta = base;
+                } else if (extent.source() instanceof Bytes || (inPlace && congruent(extent))) {
+                    placeInSpan(extent);
+                    delta = base;
+                } else {
+                    delta = wholeMapping(extent.source()).address + extent.sourceOffset() - extent.start();
+                }
+                addRun(extent.start(), delta);
+            }
+        }
+
+        /**
+         * Whether the MMU can place it. A decoded source has no edges: their bytes would have to be decoded before
+         * anyone asks for them.
+         */
+        private static boolean congruent(Extent extent) {
+            return (extent.start() - extent.sourceOffset()) % PAGE == 0
+                    && !(extent.source() instanceof Decoded && (extent.start() | extent.length()) % PAGE != 0);
+        }
+
+        /** How many mappings the MMU would need: one an extent, and one or two for each edge. */
+        private long piecesInPlace() {
+            long pieces = 0;
+            for (int i = 0; i < image.extentCount(); i++) {
+                Extent extent = image.extent(i);
+                if (extent.source() != Zeros.INSTANCE && congruent(extent)) {
+                    pieces += 1 + (extent.start() % PAGE == 0 ? 0 : 1) + (extent.end() % PAGE == 0 ? 0 : 1);
+                }
+            }
+            return pieces;
+        }
+
+        /** Half of what {@code vm.max_map_count} leaves: the other half is for the JVM and for further devices. */
+        private static long mapBudget() throws IOException {
+            long limit = Long.parseLong(
+                    Files.readString(Path.of("/proc/sys/vm/max_map_count")).strip());
+            try (var maps = Files.lines(Path.of("/proc/self/maps"), StandardCharsets.ISO_8859_1)) {
+                return (limit - maps.count()) / 2;
+            }
+        }
+
+        private void placeInSpan(Extent extent) throws IOException {
+            long start = extent.start();
+            long end = extent.end();
+            long firstPage = pageUp(start);
+            long lastPage = end & -PAGE;
+            if (extent.source() instanceof Bytes || firstPage > lastPage) {
+                readInto(extent, start, end);
+                return;
+            }
+            if (start < firstPage) {
+                readInto(extent, start, firstPage);
+            }
+            if (firstPage < lastPage) {
+                Linux.mmap(
+                        base + firstPage,
+                        lastPage - firstPage,
+                        Linux.PROT_READ,
+                        Linux.MAP_SHARED | Linux.MAP_FIXED,
+                        file(extent.source()).fd(),
+                        extent.sourceOffset() + (firstPage - start));
+            }
+            if (lastPage < end) {
+                readInto(extent, lastPage, end);
+            }
+        }
+
+        /** Reads the extent's bytes of {@code [from, to)} into anonymous memory at their place. */
+        private void readInto(Extent extent, long from, long to) throws IOException {
+            if (from >= to) {
+                return;
+            }
+            long page = from & -PAGE;
+            long bytes = pageUp(to) - page;
+            protect(page, bytes, Linux.PROT_READ | Linux.PROT_WRITE);
+            extent.source().read(extent.sourceOffset() + (from - extent.start()), Linux.memory(base + from, to - from));
+            protect(page, bytes, Linux.PROT_READ);
+        }
+
+        private void protect(long offset, long bytes, int protection) throws LinuxException {
+            Linux.mprotect(base + offset, bytes, protection);
+        }
+
+        private Mapping wholeMapping(Source source) throws IOException {
+            Mapping mapping = whole.get(source);
+            if (mapping == null) {
+                Blob blob = file(source);
+                long bytes = pageUp(blob.size());
+                mapping = new Mapping(Linux.mmap(0, bytes, Linux.PROT_READ, Linux.MAP_SHARED, blob.fd(), 0), bytes);
+                elsewhere.add(mapping);
+                whole.put(source, mapping);
+            }
+            return mapping;
+        }
+
+        private static Blob file(Source source) {
+            return switch (source) {
+                case Blob blob -> blob;
+                case Decoded decoded -> decoded.cache();
+                case Bytes bytes -> throw new IllegalArgumentException(bytes.name() + " is not a file");
+                case Zeros zeros -> throw new IllegalArgumentException(zeros.name() + " is not a file");
+            };
+        }
+
+        private void addRun(long start, long delta) {
+            if (runs > 0 && runDeltas[runs - 1] == delta) {
+                return;
+            }
+            if (runs == runDeltas.length) {
+                runStarts = Arrays.copyOf(runStarts, runs * 2 + 1);
+                runDeltas = Arrays.copyOf(runDeltas, runs * 2);
+            }
+            runStarts[runs] = start;
+            runDeltas[runs] = delta;
+            runs++;
+        }
+
+        void unmap() {
+            Linux.munmap(base, spanBytes);
+            elsewhere.forEach(mapping -> Linux.munmap(mapping.address, mapping.bytes));
+        }
+
+        private static long pageUp(long bytes) {
+            return (bytes + PAGE - 1) & -PAGE;
+        }
+    }
+}

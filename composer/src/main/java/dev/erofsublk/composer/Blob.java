@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.composer;
+
+import dev.erofsublk.uring.Errno;
+import dev.erofsublk.uring.FileStatus;
+import dev.erofsublk.uring.Linux;
+import dev.erofsublk.uring.LinuxException;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
+
+/**
+ * A regular file or block device, opened for reading once and for good: the descriptor, not the name, is what is
+ * served, so that a file replaced under its name changes nothing.
+ */
+public final class Blob implements Source {
+    private final Path path;
+    private final int fd;
+    private final FileStatus status;
+    private volatile boolean closed;
+
+    private Blob(Path path, int fd, FileStatus status) {
+        this.path = path;
+        this.fd = fd;
+        this.status = status;
+    }
+
+    /**
+     * Opens {@code path}.
+     *
+     * @throws ImageException if it is neither a regular file nor a block device
+     * @throws LinuxException if it cannot be opened
+     */
+    public static Blob open(Path path) throws IOException {
+        // O_NONBLOCK: opening a FIFO must not wait for a writer before it can be refused.
+        int fd = Linux.open(path.toString(), Linux.O_RDONLY | Linux.O_NONBLOCK);
+        try {
+            return adopt(path, fd);
+        } catch (IOException | RuntimeException e) {
+            Linux.close(fd);
+            throw e;
+        }
+    }
+
+    /** Takes over an open descriptor, for example of a cache file; {@code path} is what messages call it. */
+    public static Blob adopt(Path path, int fd) throws IOException {
+        FileStatus status = Linux.status(fd);
+        if (!status.isRegularFile() && !status.isBlockDevice()) {
+            throw new ImageException(
+                    path.toString(),
+                    "file type",
+                    status.isDirectory() ? "a directory" : "mode 0%o".formatted(status.mode()),
+                    "a regular file or a block device");
+        }
+        return new Blob(path, fd, status);
+    }
+
+    /** The path it was opened by. */
+    public Path path() {
+        return path;
+    }
+
+    /** The open descriptor, read-only; valid until {@link #close()}. */
+    public int fd() {
+        return fd;
+    }
+
+    /** Size, identity and modification time when it was opened. */
+    public FileStatus status() {
+        return status;
+    }
+
+    @Override
+    public String name() {
+        return path.toString();
+    }
+
+    @Override
+    public long size() {
+        return status.size();
+    }
+
+    @Override
+    public void read(long offset, MemorySegment target) throws IOException {
+        long n = Linux.read(fd, target, offset);
+        if (n < target.byteSize()) {
+            throw new ImageException(
+                    name(), "size", (offset + n) + " bytes", "at least " + (offset + target.byteSize()) + " bytes");
+        }
+    }
+
+    @Override
+    public synchronized void close() {
+        if (!closed) {
+            closed = true;
+            Linux.close(fd);
+        }
+    }
+
+    @Override
+    public String toString() {
+        return "Blob[" + path + ", " + status.size() + " bytes]";
+    }
+
+    /** Whether {@code e} says that the file is not there. */
+    public static boolean isMissing(LinuxException e) {
+        return e.errno() == Errno.ENOENT;
+    }
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.uring;
+
+/** Constants of {@code linux/io_uring.h} under the kernel's own names; checked against Linux 7.2 by LayoutTest. */
+public final class IoUring {
+    public static final int IORING_OP_NOP = 0;
+    public static final int IORING_OP_READ_FIXED = 4;
+    public static final int IORING_OP_READ = 22;
+    public static final int IORING_OP_MADVISE = 25;
+    public static final int IORING_OP_URING_CMD = 46;
+
+    public static final int IOSQE_IO_LINK = 1 << 2;
+    public static final int IOSQE_CQE_SKIP_SUCCESS = 1 << 6;
+
+    /** 5.18: go on submitting after an SQE that fails at once. */
+    public static final int IORING_SETUP_SUBMIT_ALL = 1 << 7;
+    /** 5.19: no interrupt to run completions; they run when the task enters the kernel next. */
+    public static final int IORING_SETUP_COOP_TASKRUN = 1 << 8;
+    /** 5.19: 128-byte SQEs, which every ublk control command needs. */
+    public static final int IORING_SETUP_SQE128 = 1 << 10;
+    /** 6.0: only one task submits. */
+    public static final int IORING_SETUP_SINGLE_ISSUER = 1 << 12;
+    /** 6.1: completions run only inside {@code io_uring_enter} with GETEVENTS; needs SINGLE_ISSUER. */
+    public static final int IORING_SETUP_DEFER_TASKRUN = 1 << 13;
+    /** Size of the completion ring is given. */
+    public static final int IORING_SETUP_CQSIZE = 1 << 3;
+
+    static final int IORING_FEAT_SINGLE_MMAP = 1;
+    static final int IORING_ENTER_GETEVENTS = 1;
+    static final long IORING_OFF_SQ_RING = 0;
+    static final long IORING_OFF_SQES = 0x10000000L;
+
+    /** What a queue's ring asks for: one task submits and waits, and completions run only where it waits. */
+    public static final int QUEUE_SETUP = IORING_SETUP_SINGLE_ISSUER
+            | IORING_SETUP_DEFER_TASKRUN
+            | IORING_SETUP_COOP_TASKRUN
+            | IORING_SETUP_SUBMIT_ALL;
+
+    private IoUring() {}
+}

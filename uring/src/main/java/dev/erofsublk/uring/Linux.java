@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.uring;
+
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+import static java.lang.foreign.ValueLayout.JAVA_SHORT;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.BitSet;
+
+/**
+ * Linux system calls. Each failure is a {@link LinuxException} that names the call and its arguments.
+ *
+ * <p>Stateless and thread-safe. Addresses and lengths are in bytes; what must be page-aligned says so.
+ */
+public final class Linux {
+    /** Bytes of a page of the running kernel. */
+    public static final int PAGE_SIZE = pageSize();
+
+    // asm-generic/fcntl.h
+    public static final int O_RDONLY = 0;
+    public static final int O_RDWR = 2;
+    public static final int O_NONBLOCK = 04000;
+    public static final int O_CLOEXEC = 02000000;
+    public static final int O_NOFOLLOW = Syscall.AARCH64 ? 0100000 : 0400000;
+    public static final int O_DIRECT = Syscall.AARCH64 ? 0200000 : 040000;
+    private static final int AT_FDCWD = -100;
+
+    // asm-generic/mman-common.h
+    public static final int PROT_NONE = 0;
+    public static final int PROT_READ = 1;
+    public static final int PROT_WRITE = 2;
+    public static final int MAP_SHARED = 0x1;
+    public static final int MAP_PRIVATE = 0x2;
+    public static final int MAP_FIXED = 0x10;
+    public static final int MAP_ANONYMOUS = 0x20;
+    public static final int MAP_NORESERVE = 0x4000;
+    public static final int MAP_POPULATE = 0x8000;
+    public static final int MADV_RANDOM = 1;
+    public static final int MADV_WILLNEED = 3;
+    /** Brings pages in for reading and reports what cannot be brought in (Linux 5.14). */
+    public static final int MADV_POPULATE_READ = 22;
+
+    // linux/memfd.h
+    public static final int MFD_CLOEXEC = 1;
+
+    private static final int SEEK_END = 2;
+    private static final int AT_EMPTY_PATH = 0x1000; // linux/fcntl.h
+    private static final int STATX_BASIC_STATS = 0x7ff; // linux/stat.h
+    private static final int STATX_BYTES = 256;
+    private static final int PR_SET_IO_FLUSHER = 57; // linux/prctl.h
+
+    private Linux() {}
+
+    private static int pageSize() {
+        // The kernel refuses an offset that is not page-aligned: the cheapest way to ask without sysconf.
+        for (int size = 4096; size < 65536; size <<= 1) {
+            long address = Syscall.call(Syscall.MMAP, 0, 2L * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (address < 0) {
+                break;
+            }
+            long unmapped = Syscall.call(Syscall.MUNMAP, address + size, size, 0, 0, 0, 0);
+            Syscall.call(Syscall.MUNMAP, address, 2L * size, 0, 0, 0, 0);
+            if (unmapped == 0) {
+                return size;
+            }
+        }
+        return 65536;
+    }
+
+    /** A segment over {@code bytes} of native memory at {@code address}; it is valid for as long as the memory is. */
+    @SuppressWarnings("restricted") // the one place where addresses from the kernel become memory
+    public static MemorySegment memory(long address, long bytes) {
+        return MemorySegment.ofAddress(address).reinterpret(bytes);
+    }
+
+    /** Opens {@code path}; {@code O_CLOEXEC} is always added. */
+    public static int open(String path, int flags) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            long fd = Syscall.call(
+                    Syscall.OPENAT, AT_FDCWD, arena.allocateFrom(path).address(), flags | O_CLOEXEC, 0, 0, 0);
+            return (int) checked(fd, "open", path);
+        }
+    }
+
+    /** Closes a descriptor. Errors are ignored: nothing is written through the descriptors of this project. */
+    public static void close(int fd) {
+        Syscall.call(Syscall.CLOSE, fd, 0, 0, 0, 0, 0);
+    }
+
+    /** Makes {@code target} another name of {@code fd}'s open file. */
+    public static void dup(int fd, int target) throws LinuxException {
+        checked(Syscall.call(Syscall.DUP3, fd, target, 0, 0, 0, 0), "dup3", fd + ", " + target);
+    }
+
+    /** What {@code fd} is, with the capacity of a block device as its size. */
+    public static FileStatus status(int fd) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment statx = arena.allocate(STATX_BYTES, 8);
+            MemorySegment empty = arena.allocateFrom("");
+            checked(
+                    Syscall.call(
+                            Syscall.STATX, fd, empty.address(), AT_EMPTY_PATH, STATX_BASIC_STATS, statx.address(), 0),
+                    "statx",
+                    "fd " + fd);
+            // linux/stat.h, struct statx: mode @28, ino @32, size @40, mtime @112 {s64 sec; u32 nsec}, dev @136/140
+            int mode = statx.get(JAVA_SHORT, 28) & 0xffff;
+            long device = ((long) statx.get(JAVA_INT, 136) << 32) | Integer.toUnsignedLong(statx.get(JAVA_INT, 140));
+            long modified = statx.get(JAVA_LONG, 112) * 1_000_000_000L + statx.get(JAVA_INT, 120);
+            FileStatus status =
+                    new FileStatus(mode, device, statx.get(JAVA_LONG, 32), statx.get(JAVA_LONG, 40), modified);
+            if (!status.isBlockDevice()) {
+                return status;
+            }
+            long capacity = checked(Syscall.call(Syscall.LSEEK, fd, 0, SEEK_END, 0, 0, 0), "lseek", "fd " + fd);
+            return new FileStatus(mode, device, status.inode(), capacity, modified);
+        }
+    }
+
+    /**
+     * Reads {@code target.byteSize()} bytes at {@code offset}.
+     *
+     * @return the bytes read; fewer only at the end of the file
+     */
+    public static long read(int fd, MemorySegment target, long offset) throws LinuxException {
+        long done = 0;
+        while (done < target.byteSize()) {
+            long n = Syscall.call(
+                    Syscall.PREAD64, fd, target.address() + done, target.byteSize() - done, offset + done, 0, 0);
+            if (n == -Errno.EINTR) {
+                continue;
+            }
+            if (checked(n, "pread", "fd " + fd + ", offset " + (offset + done)) == 0) {
+                break;
+            }
+            done += n;
+        }
+        return done;
+    }
+
+    /** Writes all of {@code source} at {@code offset}. */
+    public static void write(int fd, MemorySegment source, long offset) throws LinuxException {
+        long done = 0;
+        while (done < source.byteSize()) {
+            long n = Syscall.call(
+                    Syscall.PWRITE64, fd, source.address() + done, source.byteSize() - done, offset + done, 0, 0);
+            if (n != -Errno.EINTR) {
+                done += checked(n, "pwrite", "fd " + fd + ", offset " + (offset + done));
+            }
+        }
+    }
+
+    /** Sets the size of a file; what is added reads as zeros and takes no space. */
+    public static void truncate(int fd, long bytes) throws LinuxException {
+        checked(Syscall.call(Syscall.FTRUNCATE, fd, bytes, 0, 0, 0, 0), "ftruncate", "fd " + fd + ", " + bytes);
+    }
+
+    /** A file in memory, known by {@code name} in {@code /proc/PID/maps}. */
+    public static int memoryFile(String name) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            long address = arena.allocateFrom(name).address();
+            return (int)
+                    checked(Syscall.call(Syscall.MEMFD_CREATE, address, MFD_CLOEXEC, 0, 0, 0, 0), "memfd_create", name);
+        }
+    }
+
+    /**
+     * Maps memory.
+     *
+     * @param address page-aligned wish, or with {@link #MAP_FIXED} command; 0 lets the kernel choose
+     * @param offset page-aligned
+     * @return the address of the mapping
+     */
+    public static long mmap(long address, long bytes, int protection, int flags, int fd, long offset)
+            throws LinuxException {
+        long mapped = Syscall.call(Syscall.MMAP, address, bytes, protection, flags, fd, offset);
+        if (mapped < 0 && mapped > -4096) {
+            throw new LinuxException(
+                    "mmap", "0x%x, %d bytes, fd %d, offset %d".formatted(address, bytes, fd, offset), (int) -mapped);
+        }
+        return mapped;
+    }
+
+    /** Ends a mapping; {@code address} is page-aligned. Harmless where nothing is mapped. */
+    public static void munmap(long address, long bytes) {
+        Syscall.call(Syscall.MUNMAP, address, bytes, 0, 0, 0, 0);
+    }
+
+    /** Changes what may be done with mapped pages; {@code address} is page-aligned. */
+    public static void mprotect(long address, long bytes, int protection) throws LinuxException {
+        checked(
+                Syscall.call(Syscall.MPROTECT, address, bytes, protection, 0, 0, 0),
+                "mprotect",
+                "0x%x, %d bytes".formatted(address, bytes));
+    }
+
+    /**
+     * Advises on a mapping.
+     *
+     * @param address page-aligned
+     * @return 0 or the positive error number: with {@link #MADV_POPULATE_READ}, {@link Errno#EFAULT} means that some
+     *     of the bytes are not there
+     */
+    public static int madvise(long address, long bytes, int advice) {
+        return (int) -Syscall.call(Syscall.MADVISE, address, bytes, advice, 0, 0, 0);
+    }
+
+    public static int processId() {
+        return (int) Syscall.call(Syscall.GETPID, 0, 0, 0, 0, 0, 0);
+    }
+
+    /** The kernel's id of the calling platform thread. */
+    public static int threadId() {
+        return (int) Syscall.call(Syscall.GETTID, 0, 0, 0, 0, 0, 0);
+    }
+
+    public static int effectiveUserId() {
+        return (int) Syscall.call(Syscall.GETEUID, 0, 0, 0, 0, 0, 0);
+    }
+
+    /** Restricts the calling platform thread to {@code cpus}. */
+    public static void setAffinity(BitSet cpus) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            byte[] bits = cpus.toByteArray();
+            MemorySegment mask = arena.allocate(Math.max(8, (bits.length + 7) & ~7), 8);
+            MemorySegment.copy(bits, 0, mask, JAVA_BYTE, 0, bits.length);
+            checked(
+                    Syscall.call(Syscall.SCHED_SETAFFINITY, 0, mask.byteSize(), mask.address(), 0, 0, 0),
+                    "sched_setaffinity",
+                    "cpus " + cpus);
+        }
+    }
+
+    /**
+     * Marks the calling thread as one that memory reclaim may depend on, so that its own allocations do not wait for
+     * I/O that only it could complete (needs {@code CAP_SYS_RESOURCE}). The second argument has to be 1: two other
+     * servers passed 0 for years, which clears the mark (facts/ublk.md §4).
+     */
+    public static void setIoFlusher() throws LinuxException {
+        checked(Syscall.call(Syscall.PRCTL, PR_SET_IO_FLUSHER, 1, 0, 0, 0, 0), "prctl", "PR_SET_IO_FLUSHER, 1");
+    }
+
+    /** Turns a negative error number into the exception; the only place where that happens. */
+    static long checked(long result, String call, String arguments) throws LinuxException {
+        if (result < 0) {
+            throw new LinuxException(call, arguments, (int) -result);
+        }
+        return result;
+    }
+}

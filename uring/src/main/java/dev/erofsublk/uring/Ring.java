@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.uring;
+
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.lang.invoke.VarHandle;
+
+/**
+ * One io_uring: a ring of submission entries (SQE), a ring of completion entries (CQE), and the one system call that
+ * submits and waits.
+ *
+ * <p>A turn looks like this, and allocates nothing:
+ *
+ * {@snippet lang="java" :
+ * long sqe = ring.nextSqe();                   // byte offset of a zeroed entry
+ * Sqe.opcode(ring.sqes(), sqe, IORING_OP_NOP);
+ * ring.submitAndWait(1);
+ * int ready = ring.ready();
+ * for (int i = 0; i < ready; i++) {
+ *     int result = Cqe.result(ring.cqes(), ring.cqe(i));
+ * }
+ * ring.consume(ready);
+ * }
+ *
+ * <p>Not thread-safe. With {@link IoUring#IORING_SETUP_SINGLE_ISSUER} the kernel itself insists that the thread which
+ * created the ring uses it; that must be a platform thread, as a virtual one may change its carrier.
+ *
+ * <p>Head and tail are free-running unsigned 32-bit counters of which only differences and {@code & mask} have a
+ * meaning, so the wrap-around at 2^32 needs no care beyond that.
+ */
+public final class Ring implements AutoCloseable {
+    private static final VarHandle INT = ValueLayout.JAVA_INT.varHandle();
+    private static final int[] FLAGS_A_KERNEL_MAY_LACK = {
+        IoUring.IORING_SETUP_DEFER_TASKRUN,
+        IoUring.IORING_SETUP_SINGLE_ISSUER,
+        IoUring.IORING_SETUP_COOP_TASKRUN,
+        IoUring.IORING_SETUP_SUBMIT_ALL,
+    };
+
+    private final int fd;
+    private final int flags;
+    private final MemorySegment errno;
+    private final Arena arena;
+
+    private final MemorySegment ring;
+    private final MemorySegment sqes;
+    private final MemorySegment cqes;
+    private final long ringBytes;
+
+    private final int sqMask;
+    private final int sqEntries;
+    private final int sqeShift;
+    private final long sqHeadAt;
+    private final long sqTailAt;
+    private int sqTail;
+    private int sqSubmitted;
+
+    private final int cqMask;
+    private final int cqEntries;
+    private final long cqHeadAt;
+    private final long cqTailAt;
+    private int cqHead;
+
+    private boolean closed;
+
+    private Ring(int fd, Arena arena, MemorySegment params) throws LinuxException {
+        this.fd = fd;
+        this.arena = arena;
+        errno = Syscall.newState(arena);
+        flags = RingParams.get(params, RingParams.FLAGS);
+        sqEntries = RingParams.get(params, RingParams.SQ_ENTRIES);
+        cqEntries = RingParams.get(params, RingParams.CQ_ENTRIES);
+        sqMask = sqEntries - 1;
+        cqMask = cqEntries - 1;
+        sqeShift = (flags & IoUring.IORING_SETUP_SQE128) != 0 ? 7 : 6;
+
+        int sqArrayAt = RingParams.sq(params, RingParams.SQ_ARRAY);
+        int cqesAt = RingParams.cq(params, RingParams.CQ_CQES);
+        ringBytes = Math.max(sqArrayAt + 4L * sqEntries, cqesAt + (long) Cqe.BYTES * cqEntries);
+        ring = map(ringBytes, IoUring.IORING_OFF_SQ_RING);
+        try {
+            sqes = map((long) sqEntries << sqeShift, IoUring.IORING_OFF_SQES);
+        } catch (LinuxException e) {
+            Linux.munmap(ring.address(), ringBytes);
+            throw e;
+        }
+        cqes = ring.asSlice(cqesAt, (long) Cqe.BYTES * cqEntries);
+        sqHeadAt = RingParams.sq(params, RingParams.SQ_HEAD);
+        sqTailAt = RingParams.sq(params, RingParams.SQ_TAIL);
+        cqHeadAt = RingParams.cq(params, RingParams.CQ_HEAD);
+        cqTailAt = RingParams.cq(params, RingParams.CQ_TAIL);
+        for (int i = 0; i < sqEntries; i++) {
+            ring.set(JAVA_INT, sqArrayAt + 4L * i, i); // the indirection is not used: slot i is always entry i
+        }
+        sqTail = sqSubmitted = (int) INT.getAcquire(ring, sqTailAt);
+        cqHead = (int) INT.getAcquire(ring, cqHeadAt);
+    }
+
+    private MemorySegment map(long bytes, long offset) throws LinuxException {
+        long address = Linux.mmap(
+                0, bytes, Linux.PROT_READ | Linux.PROT_WRITE, Linux.MAP_SHARED | Linux.MAP_POPULATE, fd, offset);
+        return Linux.memory(address, bytes);
+    }
+
+    /**
+     * Creates a ring for the calling thread.
+     *
+     * @param entries submission entries, 1 to 32768, rounded up by the kernel to a power of two; there are twice as
+     *     many completion entries
+     * @param flags {@code IORING_SETUP_*}. Those that only make it faster are dropped one after the other where the
+     *     kernel refuses them; {@link #flags()} tells what was granted
+     * @throws LinuxException with EPERM where {@code /proc/sys/kernel/io_uring_disabled} forbids it, ENOSYS where the
+     *     kernel has no io_uring
+     */
+    public static Ring create(int entries, int flags) throws LinuxException {
+        Arena arena = Arena.ofShared();
+        int fd = -1;
+        try {
+            MemorySegment params = arena.allocate(RingParams.BYTES, 8);
+            fd = setup(entries, flags, params);
+            if ((RingParams.get(params, RingParams.FEATURES) & IoUring.IORING_FEAT_SINGLE_MMAP) == 0) {
+                throw new LinuxException("io_uring_setup", "one mapping for both rings (Linux 5.4)", Errno.EOPNOTSUPP);
+            }
+            return new Ring(fd, arena, params);
+        } catch (LinuxException e) {
+            if (fd >= 0) {
+                Linux.close(fd);
+            }
+            arena.close();
+            throw e;
+        }
+    }
+
+    private static int setup(int entries, int wanted, MemorySegment params) throws LinuxException {
+        int flags = wanted;
+        for (int next = 0; ; ) {
+            params.fill((byte) 0);
+            params.set(JAVA_INT, RingParams.FLAGS, flags);
+            long fd = Syscall.call(Syscall.IO_URING_SETUP, entries, params.address(), 0, 0, 0, 0);
+            if (fd == -Errno.EINVAL && next < FLAGS_A_KERNEL_MAY_LACK.length) {
+                flags &= ~FLAGS_A_KERNEL_MAY_LACK[next++];
+                continue;
+            }
+            return (int)
+                    Linux.checked(fd, "io_uring_setup", entries + " entries, flags 0x" + Integer.toHexString(wanted));
+        }
+    }
+
+    /** The descriptor, for {@code io_uring_register}. */
+    public int fd() {
+        return fd;
+    }
+
+    /** The {@code IORING_SETUP_*} flags that the kernel granted. */
+    public int flags() {
+        return flags;
+    }
+
+    /** Number of submission entries. */
+    public int sqEntries() {
+        return sqEntries;
+    }
+
+    /** Number of completion entries. */
+    public int cqEntries() {
+        return cqEntries;
+    }
+
+    /** All submission entries; see {@link Sqe}. */
+    public MemorySegment sqes() {
+        return sqes;
+    }
+
+    /** All completion entries; see {@link Cqe}. */
+    public MemorySegment cqes() {
+        return cqes;
+    }
+
+    /** Entries that {@link #nextSqe()} can still hand out before a submission. */
+    public int sqSpace() {
+        // Acquire pairs with the kernel's release of the head after it has read the entries.
+        return sqEntries - (sqTail - (int) INT.getAcquire(ring, sqHeadAt));
+    }
+
+    /**
+     * Takes the next submission entry.
+     *
+     * @return its byte offset in {@link #sqes()}, all zero; or -1 if the queue is full
+     */
+    public long nextSqe() {
+        if (sqSpace() == 0) {
+            return -1;
+        }
+        long at = (long) (sqTail++ & sqMask) << sqeShift;
+        sqes.asSlice(at, 1L << sqeShift).fill((byte) 0);
+        return at;
+    }
+
+    /**
+     * Submits what was filled in and waits.
+     *
+     * @param completions how many completions to wait for; 0 only submits, and runs what is due
+     * @return how many entries the kernel took; a signal ends the wait early without being an error
+     */
+    public int submitAndWait(int completions) throws LinuxException {
+        int pending = sqTail - sqSubmitted;
+        // Release pairs with the kernel's acquire of the tail: the entries are written before it is seen.
+        INT.setRelease(ring, sqTailAt, sqTail);
+        long result = Syscall.call(
+                errno, Syscall.IO_URING_ENTER, fd, pending, completions, IoUring.IORING_ENTER_GETEVENTS, 0, 0);
+        if (result < 0) {
+            // EINTR: a signal while waiting. EAGAIN and EBUSY: completions have to be consumed first. In these cases
+            // nothing was taken, or what was taken shows in the head; either way the next turn sends the rest.
+            if (result != -Errno.EINTR && result != -Errno.EAGAIN && result != -Errno.EBUSY) {
+                throw new LinuxException("io_uring_enter", pending + " to submit", (int) -result);
+            }
+            result = 0;
+        }
+        int before = sqSubmitted;
+        sqSubmitted = (int) INT.getAcquire(ring, sqHeadAt);
+        return sqSubmitted - before;
+    }
+
+    /** How many completions can be read now. */
+    public int ready() {
+        // Acquire pairs with the kernel's release of the tail: the entries are read after it.
+        return (int) INT.getAcquire(ring, cqTailAt) - cqHead;
+    }
+
+    /** The byte offset in {@link #cqes()} of completion {@code i}, 0 being the oldest that is not consumed. */
+    public long cqe(int i) {
+        return (long) ((cqHead + i) & cqMask) << 4;
+    }
+
+    /** Gives the {@code n} oldest completions back to the kernel. */
+    public void consume(int n) {
+        cqHead += n;
+        // Release pairs with the kernel's acquire of the head: the entries were read before it is seen.
+        INT.setRelease(ring, cqHeadAt, cqHead);
+    }
+
+    /** Unmaps the rings and closes the descriptor; the kernel cancels what is in flight. May be called twice. */
+    @Override
+    public void close() {
+        if (closed) {
+            return;
+        }
+        closed = true;
+        Linux.munmap(sqes.address(), sqes.byteSize());
+        Linux.munmap(ring.address(), ringBytes);
+        Linux.close(fd);
+        arena.close();
+    }
+}
