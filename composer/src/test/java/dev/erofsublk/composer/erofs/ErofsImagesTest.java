@@ -186,7 +186,7 @@ class ErofsImagesTest {
     @Test
     void aChangedByteUnderTheChecksumIsRefused() throws Exception {
         Path meta = dir.resolve("meta");
-        for (int at : new int[] {1024 + 8, 1024 + 36, 1152, 1152 + 64, 4095}) {
+        for (int at : new int[] {1024 + 9, 1024 + 36, 1152, 1152 + 64, 4095}) {
             byte[] bytes = Files.readAllBytes(Kind.B.meta());
             bytes[at] ^= 1;
             Files.write(meta, bytes);
