@@ -44,7 +44,8 @@ class MountTest {
         Path mnt = mount(device);
         Map<String, String> mounted = TreeSnapshot.of(mnt);
         Map<String, String> source = TreeSnapshot.of(kind.tree());
-        // mkfs.erofs gives the root of a merged image a mode of its own, which a loop mount of the concatenation shows too
+        // mkfs.erofs gives the root of a merged image a mode of its own, which a loop mount of the concatenation shows
+        // too
         mounted.remove("/");
         source.remove("/");
         assertThat(mounted).isEqualTo(source);
