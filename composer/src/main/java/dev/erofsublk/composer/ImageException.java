@@ -2,6 +2,7 @@
 package dev.erofsublk.composer;
 
 import java.io.IOException;
+import java.util.Objects;
 
 /**
  * An image that is refused, because serving it would give wrong bytes or none.
@@ -43,5 +44,11 @@ public final class ImageException extends IOException {
     /** The field that is refused. */
     public String field() {
         return field;
+    }
+
+    /** One line; never null. */
+    @Override
+    public String getMessage() {
+        return Objects.requireNonNull(super.getMessage());
     }
 }

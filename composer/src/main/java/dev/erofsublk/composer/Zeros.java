@@ -4,8 +4,15 @@ package dev.erofsublk.composer;
 import java.lang.foreign.MemorySegment;
 
 /** Nothing but zeros: the holes of a device. */
-public enum Zeros implements Source {
-    INSTANCE;
+public final class Zeros implements Source {
+    public static final Zeros INSTANCE = new Zeros();
+
+    private Zeros() {}
+
+    @Override
+    public String name() {
+        return "zeros";
+    }
 
     @Override
     public long size() {

@@ -2,6 +2,7 @@
 package dev.erofsublk.uring;
 
 import java.io.IOException;
+import java.util.Objects;
 
 /**
  * A Linux call that failed.
@@ -38,5 +39,11 @@ public final class LinuxException extends IOException {
     /** The positive error number; see {@link Errno}. */
     public int errno() {
         return errno;
+    }
+
+    /** One line; never null. */
+    @Override
+    public String getMessage() {
+        return Objects.requireNonNull(super.getMessage());
     }
 }

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.cli;
+
+import dev.erofsublk.uring.Linux;
+import dev.erofsublk.uring.LinuxException;
+import java.io.FileOutputStream;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
+
+/**
+ * How a server that goes on by itself tells the command which started it that the device is readable.
+ *
+ * <p>{@code bin/erofs-ublk} starts the JVM in a session of its own with a pipe, whose descriptor number is in
+ * {@value #VARIABLE}, and returns with the status that comes through it. So there is one JVM, not two. Without the
+ * variable nothing is signalled.
+ */
+final class ReadySignal {
+    static final String VARIABLE = "EROFS_UBLK_READY_FD";
+
+    private static int fd = -1;
+
+    private ReadySignal() {}
+
+    static ReadySignal fromEnvironment() {
+        String number = System.getenv(VARIABLE);
+        if (number != null && number.matches("[3-9]")) {
+            fd = Integer.parseInt(number);
+        }
+        return new ReadySignal();
+    }
+
+    /** Whether somebody waits for this process to say that it is ready. */
+    static boolean isAwaited() {
+        return fd >= 0;
+    }
+
+    /** Tells the status, once; later calls do nothing. */
+    void send(int status) {
+        sendStatus(status);
+    }
+
+    private static synchronized void sendStatus(int status) {
+        if (fd < 0) {
+            return;
+        }
+        try (OutputStream pipe = new FileOutputStream("/proc/self/fd/" + fd)) {
+            pipe.write((status + "\n").getBytes(StandardCharsets.US_ASCII));
+        } catch (IOException gone) {
+            // The command was killed; the device is served all the same.
+        }
+        Linux.close(fd);
+        fd = -1;
+    }
+
+    /**
+     * Lets go of the terminal: what is said from here on goes to {@code log}; then tells the waiting command that all
+     * is well.
+     */
+    static void detach(Path log) throws IOException {
+        System.out.flush();
+        Files.createDirectories(
+                log.getParent(), PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
+        Files.deleteIfExists(log);
+        Files.createFile(log, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
+        redirect("/dev/null", 0, Linux.O_RDWR);
+        redirect(log.toString(), 1, Linux.O_RDWR);
+        redirect(log.toString(), 2, Linux.O_RDWR);
+        sendStatus(0);
+    }
+
+    private static void redirect(String path, int target, int flags) throws LinuxException {
+        int file = Linux.open(path, flags);
+        Linux.dup(file, target);
+        Linux.close(file);
+    }
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.ublk;
+
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+import static java.lang.foreign.ValueLayout.JAVA_SHORT;
+
+import java.lang.foreign.MemorySegment;
+
+/**
+ * What the kernel says of a device.
+ *
+ * {@snippet lang="c" :
+ * struct ublksrv_ctrl_dev_info {    // Linux 7.2, linux/ublk_cmd.h; 64 bytes
+ *     __u16 nr_hw_queues;           // @0
+ *     __u16 queue_depth;            // @2
+ *     __u16 state;                  // @4
+ *     __u32 max_io_buf_bytes;       // @8
+ *     __u32 dev_id;                 // @12
+ *     __s32 ublksrv_pid;            // @16
+ *     __u64 flags;                  // @24
+ *     __u64 ublksrv_flags;          // @32  the server's own
+ *     __u32 owner_uid, owner_gid;   // @40, @44
+ * };
+ * }
+ *
+ * @param id the N of {@code /dev/ublkbN}; -1 in a request for any
+ * @param queues hardware queues, at most one for each CPU
+ * @param depth requests that a queue may have in flight, 1 to 4096
+ * @param maxIoBytes the longest request in bytes, a multiple of the page size
+ * @param pid thread group of the server; on 6.12 the dead one's while QUIESCED, so trust {@link #state}
+ * @param flags {@link Feature} bits; kernels add some that nobody asked for
+ */
+public record DeviceInfo(
+        int id, int queues, int depth, DeviceState state, int maxIoBytes, int pid, long flags, int ownerUid) {
+    static final int BYTES = 64;
+    static final int NR_HW_QUEUES = 0;
+    static final int QUEUE_DEPTH = 2;
+    static final int STATE = 4;
+    static final int MAX_IO_BUF_BYTES = 8;
+    static final int DEV_ID = 12;
+    static final int UBLKSRV_PID = 16;
+    static final int FLAGS = 24;
+    static final int OWNER_UID = 40;
+
+    static DeviceInfo request(int id, int queues, int depth, int maxIoBytes, long flags) {
+        return new DeviceInfo(id, queues, depth, DeviceState.DEAD, maxIoBytes, 0, flags, 0);
+    }
+
+    static DeviceInfo read(MemorySegment info) {
+        return new DeviceInfo(
+                info.get(JAVA_INT, DEV_ID),
+                info.get(JAVA_SHORT, NR_HW_QUEUES) & 0xffff,
+                info.get(JAVA_SHORT, QUEUE_DEPTH) & 0xffff,
+                DeviceState.of(info.get(JAVA_SHORT, STATE)),
+                info.get(JAVA_INT, MAX_IO_BUF_BYTES),
+                info.get(JAVA_INT, UBLKSRV_PID),
+                info.get(JAVA_LONG, FLAGS),
+                info.get(JAVA_INT, OWNER_UID));
+    }
+
+    void write(MemorySegment info) {
+        info.fill((byte) 0);
+        info.set(JAVA_SHORT, NR_HW_QUEUES, (short) queues);
+        info.set(JAVA_SHORT, QUEUE_DEPTH, (short) depth);
+        info.set(JAVA_INT, MAX_IO_BUF_BYTES, maxIoBytes);
+        info.set(JAVA_INT, DEV_ID, id);
+        info.set(JAVA_LONG, FLAGS, flags);
+    }
+
+    public boolean has(Feature feature) {
+        return feature.in(flags);
+    }
+
+    /** The device that is read and mounted. */
+    public String blockPath() {
+        return "/dev/ublkb" + id;
+    }
+
+    /** The device through which it is served. */
+    public String charPath() {
+        return charPath(id);
+    }
+
+    static String charPath(int id) {
+        return "/dev/ublkc" + id;
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.ublk;
+
+import dev.erofsublk.composer.AddressSpace;
+import dev.erofsublk.uring.Cqe;
+import dev.erofsublk.uring.Errno;
+import dev.erofsublk.uring.IoUring;
+import dev.erofsublk.uring.Linux;
+import dev.erofsublk.uring.LinuxException;
+import dev.erofsublk.uring.Ring;
+import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+
+/**
+ * One hardware queue: fetches requests and commits each with the address of its bytes in the mapped image, from where
+ * the kernel copies them. Java does arithmetic only; it never touches a byte of data.
+ *
+ * <p>The driver wants a queue's commands from one task (drivers/block/ublk_drv.c, ublk_check_commit_and_fetch), so
+ * everything here happens on the thread that calls {@link #open} and then {@link #run}.
+ *
+ * <p>Every request gets exactly one commit at a time: a request that is never committed blocks all ublk administration
+ * of the host until it reboots.
+ */
+final class Queue implements AutoCloseable {
+    /** Bytes between the descriptor areas of two queues: room for the deepest queue there is, in whole pages. */
+    private static final long DESCRIPTOR_STRIDE = pageUp((long) UblkCmd.MAX_QUEUE_DEPTH * UblkCmd.IO_DESC_BYTES);
+
+    private static final int SECTOR_SHIFT = 9;
+    private static final long PAGE_MASK = -Linux.PAGE_SIZE;
+
+    private final int fd;
+    private final int id;
+    private final int depth;
+    private final int commitCommand;
+    private final int fetchCommand;
+    private final AddressSpace space;
+    private final long size;
+    private final Ring ring;
+    private final MemorySegment sqes;
+    private final MemorySegment descriptors;
+    private final long[] lastSector;
+    private final int[] lastSectors;
+    private int tagsOut;
+
+    private Queue(int fd, DeviceInfo device, int id, AddressSpace space, Ring ring, MemorySegment descriptors) {
+        this.fd = fd;
+        this.id = id;
+        this.space = space;
+        this.ring = ring;
+        this.descriptors = descriptors;
+        depth = device.depth();
+        boolean encoded = device.has(Feature.CMD_IOCTL_ENCODE);
+        commitCommand = encoded ? UblkCmd.IO_COMMIT_AND_FETCH_REQ : UblkCmd.number(UblkCmd.IO_COMMIT_AND_FETCH_REQ);
+        fetchCommand = encoded ? UblkCmd.IO_FETCH_REQ : UblkCmd.number(UblkCmd.IO_FETCH_REQ);
+        size = space.size();
+        sqes = ring.sqes();
+        lastSector = new long[depth];
+        lastSectors = new int[depth];
+        Arrays.fill(lastSector, -1);
+    }
+
+    /**
+     * Creates the ring of the calling thread and fetches every tag.
+     *
+     * @param fd {@code /dev/ublkcN}, shared by all queues: a process may have it open once only
+     */
+    static Queue open(int fd, DeviceInfo device, int id, AddressSpace space) throws LinuxException {
+        int flags = IoUring.QUEUE_SETUP;
+        if (device.flags() != 0 && !device.has(Feature.USER_COPY) && kernelWantsWideEntries(device)) {
+            flags |= IoUring.IORING_SETUP_SQE128;
+        }
+        Ring ring = Ring.create(device.depth(), flags);
+        try {
+            long bytes = pageUp((long) device.depth() * UblkCmd.IO_DESC_BYTES);
+            long address = Linux.mmap(
+                    0, bytes, Linux.PROT_READ, Linux.MAP_SHARED | Linux.MAP_POPULATE, fd, id * DESCRIPTOR_STRIDE);
+            Queue queue = new Queue(fd, device, id, space, ring, Linux.memory(address, bytes));
+            queue.fetchAll();
+            return queue;
+        } catch (LinuxException e) {
+            ring.close();
+            throw e;
+        }
+    }
+
+    /** Drivers that know no ioctl encoding (before 6.4) also refuse entries of 64 bytes for I/O. */
+    private static boolean kernelWantsWideEntries(DeviceInfo device) {
+        return !device.has(Feature.CMD_IOCTL_ENCODE);
+    }
+
+    private void fetchAll() throws LinuxException {
+        for (int tag = 0; tag < depth; tag++) {
+            submit(fetchCommand, tag, 0, space.base());
+        }
+        tagsOut = depth;
+        ring.submitAndWait(0);
+        // A tag that was refused is in the completions at once; all others stay out until there is a request.
+        int ready = ring.ready();
+        for (int i = 0; i < ready; i++) {
+            int result = Cqe.result(ring.cqes(), ring.cqe(i));
+            if (result < 0) {
+                throw new LinuxException("UBLK_IO_FETCH_REQ", "queue " + id, -result);
+            }
+        }
+    }
+
+    /** Serves until the device is stopped and every tag has come back. */
+    void run() throws LinuxException {
+        while (tagsOut > 0) {
+            ring.submitAndWait(1);
+            int ready = ring.ready();
+            for (int i = 0; i < ready; i++) {
+                long cqe = ring.cqe(i);
+                complete((int) Cqe.userData(ring.cqes(), cqe), Cqe.result(ring.cqes(), cqe));
+            }
+            ring.consume(ready);
+        }
+    }
+
+    private void complete(int tag, int result) throws LinuxException {
+        if (result == UblkCmd.IO_RES_OK) {
+            serve(tag);
+        } else if (result == UblkCmd.IO_RES_ABORT) {
+            tagsOut--;
+        } else {
+            throw new LinuxException("UBLK_IO_COMMIT_AND_FETCH_REQ", "queue " + id + ", tag " + tag, -result);
+        }
+    }
+
+    private void serve(int tag) {
+        long descriptor = (long) tag * UblkCmd.IO_DESC_BYTES;
+        long startSector = IoDesc.startSector(descriptors, descriptor);
+        int sectors = IoDesc.sectors(descriptors, descriptor);
+        long offset = startSector << SECTOR_SHIFT;
+        long bytes = (long) sectors << SECTOR_SHIFT;
+        int operation = IoDesc.operation(descriptors, descriptor);
+        if (operation != UblkCmd.IO_OP_READ || offset < 0 || bytes > size - offset) {
+            // A read-only device has nothing to flush; everything else that is not a read is refused.
+            fail(tag, operation == UblkCmd.IO_OP_FLUSH ? 0 : -Errno.EIO);
+            return;
+        }
+        int run = space.run(offset);
+        long address = space.address(run, offset);
+        // What lies behind the run's end comes again as a request of its own: a shorter result completes only so much.
+        int length = (int) Math.min(bytes, space.runEnd(run) - offset);
+        if (lastSector[tag] == startSector && lastSectors[tag] == sectors && !readable(address, length)) {
+            fail(tag, -Errno.EIO);
+            return;
+        }
+        lastSector[tag] = startSector;
+        lastSectors[tag] = sectors;
+        submit(commitCommand, tag, length, address);
+    }
+
+    /**
+     * Whether the kernel can copy these bytes. Linux 6.12 delivers a request again and again when the first byte of its
+     * copy faults (a file truncated meanwhile), so a tag that brings what it brought last is checked; mostly it is just
+     * somebody reading the same block twice (facts/experiments.md §3).
+     */
+    private static boolean readable(long address, int length) {
+        long page = address & PAGE_MASK;
+        return Linux.madvise(page, pageUp(address + length) - page, Linux.MADV_POPULATE_READ) == 0;
+    }
+
+    private void fail(int tag, int result) {
+        lastSector[tag] = -1;
+        submit(commitCommand, tag, result, space.base());
+    }
+
+    private void submit(int command, int tag, int result, long address) {
+        // Never -1: there is an entry for each tag, and a tag has at most one command on its way.
+        IoCmd.fill(sqes, ring.nextSqe(), fd, command, id, tag, result, address);
+    }
+
+    private static long pageUp(long bytes) {
+        return (bytes + Linux.PAGE_SIZE - 1) & -Linux.PAGE_SIZE;
+    }
+
+    /** Lets the driver take back what it still holds; after that the mapping and the descriptor are free to go. */
+    @Override
+    public void close() {
+        ring.close();
+        Linux.munmap(descriptors.address(), descriptors.byteSize());
+    }
+}
