@@ -26,17 +26,12 @@ final class BlobDecoder implements PieceDecoder {
     private final Contexts contexts;
     private final ChunkDigests digests;
     private final @Nullable AesXts cipher;
-    private final Arena memory;
 
-    /**
-     * @param data the file of the encoded chunks; closed with this
-     * @param memory where {@code meta} and {@code digests} live; closed with this
-     */
-    BlobDecoder(BlobEntry entry, Blob data, BlobMeta meta, ChunkDigests digests, Arena memory) {
+    /** @param data the file of the encoded chunks, which is the image's to close */
+    BlobDecoder(BlobEntry entry, Blob data, BlobMeta meta, ChunkDigests digests) {
         this.entry = entry;
         this.data = data;
         this.digests = digests;
-        this.memory = memory;
         chunks = meta.chunks();
         contexts = meta.contexts();
         cipher = entry.encrypted() ? entry.cipher() : null;
@@ -159,9 +154,7 @@ final class BlobDecoder implements PieceDecoder {
             byte[] found = entry.digester().digest(decoded);
             if (!MessageDigest.isEqual(found, expected)) {
                 throw failure(
-                        chunk,
-                        entry.digester() + " is " + Toc.hex(found) + ", expected " + Toc.hex(expected),
-                        null);
+                        chunk, entry.digester() + " is " + Toc.hex(found) + ", expected " + Toc.hex(expected), null);
             }
         }
         if (chunks.hasCrc(chunk)) {
@@ -169,7 +162,9 @@ final class BlobDecoder implements PieceDecoder {
             crc.update(decoded.asByteBuffer());
             if (crc.getValue() != chunks.contextOffset(chunk)) {
                 throw failure(
-                        chunk, "crc32c is %08x, expected %08x".formatted(crc.getValue(), chunks.contextOffset(chunk)), null);
+                        chunk,
+                        "crc32c is %08x, expected %08x".formatted(crc.getValue(), chunks.contextOffset(chunk)),
+                        null);
             }
         }
     }
@@ -180,8 +175,5 @@ final class BlobDecoder implements PieceDecoder {
     }
 
     @Override
-    public void close() {
-        data.close();
-        memory.close();
-    }
+    public void close() {} // files and memory are the image's
 }

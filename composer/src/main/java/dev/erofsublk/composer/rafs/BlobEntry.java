@@ -78,14 +78,15 @@ final class BlobEntry {
         }
         int unknown = Feature.unknown(features());
         if (unknown != 0) {
-            throw refusal("features", "0x%08x".formatted(features()), "none of the unknown bits 0x%x".formatted(unknown));
+            throw refusal(
+                    "features", "0x%08x".formatted(features()), "none of the unknown bits 0x%x".formatted(unknown));
         }
         if (has(Feature.EXTERNAL)) {
             throw refusal("features", Feature.names(features()), "no EXTERNAL blob: its data are not in a blob file");
         }
-        code("compressor", 76, Compressor.values().length);
-        code("digester", 80, Digester.values().length);
-        code("ci_compressor", 108, Compressor.values().length);
+        code("compressor", 76, Compressor.CODES);
+        code("digester", 80, Digester.CODES);
+        code("ci_compressor", 108, Compressor.CODES);
         if (u32(216) > 1) {
             throw refusal("cipher", u32(216), "0 (none) or 1 (aes-128-xts)");
         }
@@ -151,11 +152,11 @@ final class BlobEntry {
     }
 
     Compressor compressor() {
-        return Compressor.values()[(int) u32(76)];
+        return Compressor.of(u32(76));
     }
 
     Digester digester() {
-        return Digester.values()[(int) u32(80)];
+        return u32(80) == 0 ? Digester.BLAKE3 : Digester.SHA256;
     }
 
     long compressedSize() {
@@ -173,10 +174,9 @@ final class BlobEntry {
 
     /** How the chunk table is compressed. Nydus before 2.2 had no field for it and used the chunks' compressor. */
     Compressor ciCompressor() {
-        Compressor named = Compressor.values()[(int) u32(108)];
-        boolean unnamed = named == Compressor.NONE
-                && !has(Feature.CAP_TAR_TOC)
-                && ciCompressedSize() != ciUncompressedSize();
+        Compressor named = Compressor.of(u32(108));
+        boolean unnamed =
+                named == Compressor.NONE && !has(Feature.CAP_TAR_TOC) && ciCompressedSize() != ciUncompressedSize();
         return unnamed ? compressor() : named;
     }
 

@@ -124,8 +124,7 @@ record BlobMeta(ChunkTable chunks, Contexts contexts) {
         return new ImageException(meta.name(), field, String.valueOf(e.getMessage()), expected);
     }
 
-    private static void checkDigest(Blob meta, Toc.@Nullable Entry entry, MemorySegment content)
-            throws ImageException {
+    private static void checkDigest(Blob meta, Toc.@Nullable Entry entry, MemorySegment content) throws ImageException {
         if (entry == null || entry.digest() == null) {
             return;
         }
@@ -171,7 +170,7 @@ record BlobMeta(ChunkTable chunks, Contexts contexts) {
             same("ci_uncompressed_size", u64(32), entry.ciUncompressedSize());
             if (entry.has(Feature.CAP_TAR_TOC)) { // older Nydus: another order, and flags of another meaning
                 same("features", "0x%x".formatted(u32(4)), "0x%x".formatted(Integer.toUnsignedLong(entry.features())));
-                same("ci_compressor", u32(8), (long) entry.ciCompressor().ordinal());
+                same("ci_compressor", u32(8), (long) entry.ciCompressor().code);
                 same("entries", u32(12), (long) entry.chunkCount());
             }
             long bytes = (long) entry.chunkCount()

@@ -8,23 +8,23 @@ import dev.erofsublk.composer.cache.CacheDirectory;
 import dev.erofsublk.composer.cache.DecodeException;
 import dev.erofsublk.composer.cache.PieceDecoder;
 import dev.erofsublk.composer.cache.Pieces;
+import dev.erofsublk.composer.erofs.Superblock;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Objects;
+import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
 /**
  * Where the metadata image lies: a file of its own, or the {@code image.boot} of a self-contained blob, there plain or
  * compressed.
  *
- * @param source closed by whoever lays it into a device
- * @param offset the first byte in the source
- * @param size bytes
+ * @param source the file, or what is decoded from it
  * @param file the file that the user named
  * @param toc its table of contents, if it is a blob; null if it is the bootstrap itself
  */
-record Bootstrap(Source source, long offset, long size, Blob file, @Nullable Toc toc) {
+record Bootstrap(Source source, Blob file, @Nullable Toc toc) {
     private static final long MAX_EMBEDDED = 1L << 30;
 
     /** Whether the file is a blob that carries its own bootstrap. */
@@ -32,37 +32,41 @@ record Bootstrap(Source source, long offset, long size, Blob file, @Nullable Toc
         return toc != null;
     }
 
-    /** Finds the bootstrap in {@code file}, which is closed with the result's source. */
+    /**
+     * Finds the bootstrap in {@code file}, which stays the caller's to close; a source beside it is the caller's too.
+     */
     static Bootstrap locate(Blob file, CacheDirectory cache) throws IOException {
-        if (Superblock.isAt(file, 0)) {
-            return new Bootstrap(file, 0, file.size(), file, null);
+        if (isRafs(Superblock.find(file))) {
+            return new Bootstrap(file, file, null);
         }
         Toc toc = Toc.read(file);
         Toc.Entry boot = toc == null ? null : toc.find(Toc.BOOTSTRAP);
         if (toc == null || boot == null) {
             throw new ImageException(
-                    file.name(), "content", "no RAFS v6 superblock at 1024 and no image.boot in a table of contents",
+                    file.name(),
+                    "content",
+                    "no RAFS v6 superblock at 1024 and no image.boot in a table of contents",
                     "a RAFS v6 bootstrap or a blob that carries one");
-        }
-        if (boot.compressor() == Compressor.NONE) {
-            if (boot.stored() != boot.size()) {
-                throw new ImageException(
-                        file.name(), "toc entry \"image.boot\" size", boot.size(), boot.stored() + ", as it is not compressed");
-            }
-            return new Bootstrap(file, boot.offset(), boot.size(), file, toc);
         }
         if (boot.size() == 0 || boot.size() > Math.min(MAX_EMBEDDED, BlobMeta.expansionLimit(boot.stored()))) {
             throw new ImageException(
-                    file.name(), "toc entry \"image.boot\" size", boot.size(), "1 to "
-                            + Math.min(MAX_EMBEDDED, BlobMeta.expansionLimit(boot.stored())));
+                    file.name(),
+                    "toc entry \"image.boot\" size",
+                    boot.size(),
+                    "1 to " + Math.min(MAX_EMBEDDED, BlobMeta.expansionLimit(boot.stored())));
         }
-        return new Bootstrap(decoded(file, boot, cache), 0, boot.size(), file, toc);
+        return new Bootstrap(decoded(file, boot, cache), file, toc);
     }
 
-    /** A compressed bootstrap is one piece of a cache: it may be large, and is then not for the heap. */
+    static boolean isRafs(Optional<Superblock> superblock) {
+        return superblock.isPresent() && superblock.get().isRafs();
+    }
+
+    /** An embedded bootstrap is one piece of a cache: it may be large, and is then not for the heap. */
     private static Source decoded(Blob file, Toc.Entry boot, CacheDirectory cache) throws IOException {
         String digest = boot.digest() != null ? boot.digest() : file.status().toString();
-        byte[] identity = ("rafs image.boot " + boot.compressor() + " " + boot.offset() + " " + boot.stored() + " " + digest)
+        byte[] identity = ("rafs image.boot " + boot.compressor() + " " + boot.offset() + " " + boot.stored() + " "
+                        + digest)
                 .getBytes(java.nio.charset.StandardCharsets.UTF_8);
         return cache.open("boot", identity, whole(boot.size()), new Decoder(file, boot));
     }
@@ -90,7 +94,8 @@ record Bootstrap(Source source, long offset, long size, Blob file, @Nullable Toc
         @Override
         public void decode(int piece, Sink sink) throws IOException {
             try (Arena scratch = Arena.ofConfined()) {
-                MemorySegment stored = scratch.allocate(Math.max(boot.stored(), 1), 16).asSlice(0, boot.stored());
+                MemorySegment stored =
+                        scratch.allocate(Math.max(boot.stored(), 1), 16).asSlice(0, boot.stored());
                 file.read(boot.offset(), stored);
                 MemorySegment decoded = scratch.allocate(boot.size(), 16);
                 boot.compressor().decompress(stored, decoded);
@@ -105,9 +110,7 @@ record Bootstrap(Source source, long offset, long size, Blob file, @Nullable Toc
         }
 
         @Override
-        public void close() {
-            file.close();
-        }
+        public void close() {} // the file is the image's
     }
 
     String name() {
@@ -116,6 +119,7 @@ record Bootstrap(Source source, long offset, long size, Blob file, @Nullable Toc
 
     /** Reads bytes of the bootstrap; {@code field} names them should they lie outside of it. */
     MemorySegment read(String field, long at, long length, Arena arena) throws IOException {
+        long size = source.size();
         if (at < 0 || length < 0 || length > size || at > size - length) {
             throw new ImageException(
                     name(),
@@ -125,7 +129,7 @@ record Bootstrap(Source source, long offset, long size, Blob file, @Nullable Toc
         }
         MemorySegment bytes = arena.allocate(Math.max(length, 1), 16).asSlice(0, length);
         try {
-            source.read(Math.addExact(offset, at), bytes);
+            source.read(at, bytes);
         } catch (DecodeException e) {
             throw new ImageException(name(), "content", Objects.toString(e.getMessage()), "a readable bootstrap");
         }

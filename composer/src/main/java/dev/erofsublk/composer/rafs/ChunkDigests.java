@@ -42,8 +42,10 @@ final class ChunkDigests {
                 || entry.stored() != entry.size()
                 || entry.size() != digests.byteSize()) {
             throw new ImageException(
-                    meta.name(), "size of blob.digest", entry.size() + " (" + entry.compressor() + ", stored in "
-                            + entry.stored() + ")", digests.byteSize() + ", not compressed");
+                    meta.name(),
+                    "size of blob.digest",
+                    entry.size() + " (" + entry.compressor() + ", stored in " + entry.stored() + ")",
+                    digests.byteSize() + ", not compressed");
         }
         meta.read(entry.offset(), digests);
         String found = Toc.hex(Digester.SHA256.digest(digests));
@@ -52,7 +54,12 @@ final class ChunkDigests {
         }
     }
 
-    /** Takes the digest of one entry of the bootstrap's chunk table; others of the same chunk must agree. */
+    /** The blob of an entry of the bootstrap's chunk table, unsigned. */
+    static long blobIndex(MemorySegment entry) {
+        return Integer.toUnsignedLong(entry.get(JAVA_INT_UNALIGNED, 32));
+    }
+
+    /** Takes the digest of one entry of the bootstrap's chunk table. */
     void add(String bootstrap, MemorySegment entry, ChunkTable chunks) throws ImageException {
         long chunk = Integer.toUnsignedLong(entry.get(JAVA_INT_UNALIGNED, 72));
         if (chunk >= chunks.count()) {

@@ -142,7 +142,9 @@ abstract sealed class ChunkTable implements Pieces {
         }
         int padded = isEncrypted(i) ? Math.max(decodedLength(i), AesXts.BLOCK + 2) : decodedLength(i);
         boolean raw = !isCompressed(i);
-        if (encodedLength(i) == 0 || (raw && encodedLength(i) > padded) || (raw && encodedLength(i) < decodedLength(i))) {
+        if (encodedLength(i) == 0
+                || (raw && encodedLength(i) > padded)
+                || (raw && encodedLength(i) < decodedLength(i))) {
             throw refusal(
                     blob,
                     i,

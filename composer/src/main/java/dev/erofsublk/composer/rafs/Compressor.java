@@ -5,12 +5,31 @@ import io.airlift.compress.v3.lz4.Lz4Decompressor;
 import io.airlift.compress.v3.zstd.ZstdDecompressor;
 import java.lang.foreign.MemorySegment;
 
-/** How chunks of a blob are compressed, in the order of their codes (utils/src/compress/mod.rs). */
+/** How chunks of a blob are compressed (utils/src/compress/mod.rs). */
 enum Compressor {
-    NONE,
-    LZ4_BLOCK,
-    GZIP,
-    ZSTD;
+    NONE(0),
+    LZ4_BLOCK(1),
+    GZIP(2),
+    ZSTD(3);
+
+    static final int CODES = 4;
+
+    /** What the format calls it. */
+    final int code;
+
+    Compressor(int code) {
+        this.code = code;
+    }
+
+    /** The compressor of a code below {@link #CODES}. */
+    static Compressor of(long code) {
+        for (Compressor compressor : values()) {
+            if (compressor.code == code) {
+                return compressor;
+            }
+        }
+        throw new IllegalArgumentException("compressor " + code);
+    }
 
     /**
      * Decompresses exactly {@code out.byteSize()} bytes.
@@ -38,8 +57,7 @@ enum Compressor {
             throw new MalformedException("damaged " + this + " data: " + e.getMessage(), e);
         }
         if (n != out.byteSize()) {
-            throw new MalformedException(
-                    this + " data decode to " + n + " bytes, expected " + out.byteSize(), null);
+            throw new MalformedException(this + " data decode to " + n + " bytes, expected " + out.byteSize(), null);
         }
     }
 

@@ -112,8 +112,11 @@ final class Contexts {
         long in = inOffset(i);
         if (in < 0 || in > encodedSize || encodedLength(i) > encodedSize - in) {
             throw refusal(
-                    blob, i, "range", "[" + Long.toUnsignedString(in) + ", +" + encodedLength(i) + ")", "within "
-                            + encodedSize);
+                    blob,
+                    i,
+                    "range",
+                    "[" + Long.toUnsignedString(in) + ", +" + encodedLength(i) + ")",
+                    "within " + encodedSize);
         }
         if (decodedLength(i) > Math.min(MAX_STRETCH, MAX_DEFLATE_RATIO * (encodedLength(i) + 1))) {
             throw refusal(blob, i, "out_len", decodedLength(i), "what " + encodedLength(i) + " bytes can inflate to");
@@ -125,7 +128,10 @@ final class Contexts {
         long size = u32(i, 32);
         if (size > WINDOW || dictionary < 0 || dictionary > dictionaries.byteSize() - size) {
             throw refusal(
-                    blob, i, "dictionary", "[" + Long.toUnsignedString(dictionary) + ", +" + size + ")",
+                    blob,
+                    i,
+                    "dictionary",
+                    "[" + Long.toUnsignedString(dictionary) + ", +" + size + ")",
                     "at most 32 KiB within the " + dictionaries.byteSize() + " bytes of dictionaries");
         }
     }
@@ -138,8 +144,7 @@ final class Contexts {
         }
         long end = table.contextOffset(chunk) + table.decodedLength(chunk);
         if (end > decodedLength((int) context)) {
-            throw ChunkTable.refusal(
-                    blob, chunk, "end in its context", end, "at most " + decodedLength((int) context));
+            throw ChunkTable.refusal(blob, chunk, "end in its context", end, "at most " + decodedLength((int) context));
         }
         if (!zran && table.encodedOffset(chunk) > encodedSize - encodedLength((int) context)) {
             throw ChunkTable.refusal(
@@ -190,6 +195,7 @@ final class Contexts {
     }
 
     private ImageException refusal(String blob, int context, String field, Object found, String expected) {
-        return new ImageException(blob, (zran ? "zran" : "batch") + " context " + context + " " + field, found, expected);
+        return new ImageException(
+                blob, (zran ? "zran" : "batch") + " context " + context + " " + field, found, expected);
     }
 }

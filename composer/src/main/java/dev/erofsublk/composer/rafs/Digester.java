@@ -7,11 +7,12 @@ import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import org.apache.commons.codec.digest.Blake3;
 
-/** How chunks are digested, in the order of the codes (utils/src/digest.rs); 32 bytes each. */
+/** How chunks are digested, code 0 and code 1 (utils/src/digest.rs); 32 bytes each. */
 enum Digester {
     BLAKE3,
     SHA256;
 
+    static final int CODES = 2;
     static final int BYTES = 32;
     private static final int SCRATCH = 64 << 10;
 

@@ -31,7 +31,9 @@ record TarHeader(String name, long size) {
         }
         long size = octal(header.asSlice(124, 12));
         long checksum = octal(header.asSlice(148, 8));
-        return size < 0 || checksum != sum(header) ? null : new TarHeader(BlobEntry.trimmed(header.asSlice(0, 100)), size);
+        return size < 0 || checksum != sum(header)
+                ? null
+                : new TarHeader(BlobEntry.trimmed(header.asSlice(0, 100)), size);
     }
 
     /** A number in octal digits, or -1. */
@@ -43,11 +45,9 @@ record TarHeader(String name, long size) {
             if (c >= '0' && c <= '7') {
                 value = value << 3 | (c - '0');
                 digits = true;
-            } else if (c == ' ' && !digits) {
-                continue;
-            } else if (c == 0 || c == ' ') {
+            } else if (c == 0 || (c == ' ' && digits)) {
                 break;
-            } else {
+            } else if (c != ' ') {
                 return -1;
             }
         }

@@ -131,8 +131,9 @@ final class Toc {
             case 1 -> Compressor.NONE;
             case 2 -> Compressor.ZSTD;
             case 4 -> Compressor.LZ4_BLOCK;
-            default -> throw new ImageException(
-                    blob.name(), "toc entry \"" + name + "\" flags", "0x%x".formatted(flags), "1, 2 or 4");
+            default ->
+                throw new ImageException(
+                        blob.name(), "toc entry \"" + name + "\" flags", "0x%x".formatted(flags), "1, 2 or 4");
         };
         byte[] digest = entry.asSlice(24, Digester.BYTES).toArray(JAVA_BYTE);
         boolean none = MessageDigest.isEqual(digest, new byte[Digester.BYTES]);
@@ -143,7 +144,8 @@ final class Toc {
             // image.blob of a separate blob lies elsewhere: what is never read from here need not lie here
             if (!name.equals("image.blob")) {
                 throw new ImageException(
-                        blob.name(), "toc entry \"" + name + "\" range",
+                        blob.name(),
+                        "toc entry \"" + name + "\" range",
                         "[" + Long.toUnsignedString(offset) + ", +" + Long.toUnsignedString(stored) + ")",
                         "within the file of " + blob.size() + " bytes");
             }
