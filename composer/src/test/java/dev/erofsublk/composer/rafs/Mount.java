@@ -26,7 +26,9 @@ final class Mount implements AutoCloseable {
         if (!Files.exists(Path.of("/dev/loop-control"))) {
             return "no /dev/loop-control";
         }
-        return Files.readString(Path.of("/proc/filesystems")).contains("\terofs\n") ? "" : "no EROFS in /proc/filesystems";
+        return Files.readString(Path.of("/proc/filesystems")).contains("\terofs\n")
+                ? ""
+                : "no EROFS in /proc/filesystems";
     }
 
     static Mount of(Path image, Path at) throws IOException {

@@ -310,8 +310,7 @@ final class RafsBuilder {
         long in = (first.bit() + 7) / 8;
         int dictionarySize = Math.min(32768, first.out() - first.member());
         long inEnd = (endBit + 7) / 8;
-        contexts.writeBytes(le(40)
-                .putLong(in)
+        contexts.writeBytes(le(40).putLong(in)
                 .putLong(first.out())
                 .putLong(dictionaries.size())
                 .putInt((int) (inEnd - in))
@@ -355,9 +354,9 @@ final class RafsBuilder {
             if (tarHeaders) {
                 tail.writeBytes(tarHeader("blob.meta", ci.length + 4096));
             }
-            entries.writeBytes(tocEntry("blob.meta", usedCiCompressor, sha256(table), ciOffset, ci.length, table.length));
             entries.writeBytes(
-                    tocEntry("blob.meta.header", NONE, sha256(header), ciOffset + ci.length, 4096, 4096));
+                    tocEntry("blob.meta", usedCiCompressor, sha256(table), ciOffset, ci.length, table.length));
+            entries.writeBytes(tocEntry("blob.meta.header", NONE, sha256(header), ciOffset + ci.length, 4096, 4096));
         }
         if (digestsInBlob) {
             ByteArrayOutputStream digests = new ByteArrayOutputStream();
@@ -428,15 +427,13 @@ final class RafsBuilder {
                 CRC32C sum = new CRC32C();
                 sum.update(c.bytes);
                 long extra = c.context >= 0 ? (long) c.context << 32 | c.contextOffset : crc ? sum.getValue() : 0;
-                table.writeBytes(le(24)
-                        .putLong(flags << 56 | size << 32 | c.offset >> 12)
+                table.writeBytes(le(24).putLong(flags << 56 | size << 32 | c.offset >> 12)
                         .putLong((long) c.encodedSize << 40 | c.encodedOffset)
                         .putLong(extra)
                         .array());
             } else {
                 long encoded = c.encodedSize - 1L;
-                table.writeBytes(le(16)
-                        .putLong((size & 0xfffff) << 44 | size >> 20 << 8 | c.offset)
+                table.writeBytes(le(16).putLong((size & 0xfffff) << 44 | size >> 20 << 8 | c.offset)
                         .putLong((encoded & 0xfffff) << 44 | encoded >> 20 << 40 | c.encodedOffset)
                         .array());
             }
@@ -524,7 +521,10 @@ final class RafsBuilder {
     private byte[] blobTable(BlobRow row) {
         ByteBuffer b = le(256);
         b.put(row.id.getBytes(StandardCharsets.US_ASCII));
-        b.putInt(64, 0).putInt(68, chunkSize).putInt(72, tarfs ? 0 : chunks.size()).putInt(76, zran ? GZIP : compressor);
+        b.putInt(64, 0)
+                .putInt(68, chunkSize)
+                .putInt(72, tarfs ? 0 : chunks.size())
+                .putInt(76, zran ? GZIP : compressor);
         b.putInt(80, sha256 ? 1 : 0).putInt(84, features());
         b.putLong(88, row.compressedSize).putLong(96, decodedSize);
         boolean inlined = embedded;
@@ -568,8 +568,12 @@ final class RafsBuilder {
         long blocks = decodedSize / block;
 
         ByteBuffer image = le(size);
-        image.putInt(1024, 0xE0F5E1E2).putInt(1032, 0x40000000 | (checksum ? 1 : 0)).put(1036, (byte) blockBits);
-        image.putShort(1038, (short) ((root - meta) / 32)).putLong(1040, files.size() + 1).putInt(1060, (int) blocks);
+        image.putInt(1024, 0xE0F5E1E2)
+                .putInt(1032, 0x40000000 | (checksum ? 1 : 0))
+                .put(1036, (byte) blockBits);
+        image.putShort(1038, (short) ((root - meta) / 32))
+                .putLong(1040, files.size() + 1)
+                .putInt(1060, (int) blocks);
         image.putInt(1064, meta / block).putInt(1104, 0xc);
         image.putShort(1110, (short) 1).putShort(1112, (short) 11);
         image.putLong(1160, blobTableAt).putInt(1168, 256).putInt(1172, chunkSize);
@@ -611,7 +615,9 @@ final class RafsBuilder {
     }
 
     private static void inode(ByteBuffer image, int at, int layout, int mode, long size, int u, int links) {
-        image.putShort(at, (short) (1 | layout << 1)).putShort(at + 4, (short) mode).putLong(at + 8, size);
+        image.putShort(at, (short) (1 | layout << 1))
+                .putShort(at + 4, (short) mode)
+                .putLong(at + 8, size);
         image.putInt(at + 16, u).putInt(at + 20, at / 32).putInt(at + 44, links);
     }
 

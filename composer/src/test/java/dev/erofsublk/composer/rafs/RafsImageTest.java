@@ -192,7 +192,8 @@ final class RafsImageTest {
         byte[] bytes = new byte[length];
         String[] words = {"layer ", "extent ", "blob ", "sector\n", "chunk ", "device ", "0123456789 ", "unmount "};
         for (int at = 0; at < length; ) {
-            byte[] word = (words[random.nextInt(words.length)] + random.nextInt(1000)).getBytes(java.nio.charset.StandardCharsets.US_ASCII);
+            byte[] word = (words[random.nextInt(words.length)] + random.nextInt(1000))
+                    .getBytes(java.nio.charset.StandardCharsets.US_ASCII);
             int n = Math.min(word.length, length - at);
             System.arraycopy(word, 0, bytes, at, n);
             at += n;
@@ -201,8 +202,7 @@ final class RafsImageTest {
     }
 
     private RafsImage open(RafsBuilder.Built built) throws IOException {
-        return RafsImage.open(
-                built.bootstrap, BlobFinder.in(directory), CacheDirectory.at(directory.resolve("cache")));
+        return RafsImage.open(built.bootstrap, BlobFinder.in(directory), CacheDirectory.at(directory.resolve("cache")));
     }
 
     @ParameterizedTest
@@ -211,7 +211,8 @@ final class RafsImageTest {
         RafsBuilder.Built built = kind.builder(42).build(directory);
         try (RafsImage image = open(built)) {
             byte[] device = Raw.bytes(image.flat());
-            long start = image.erofs().devices().getFirst().slot().block() * image.erofs().superblock().blockSize();
+            long start = image.erofs().devices().getFirst().slot().block()
+                    * image.erofs().superblock().blockSize();
             assertThat(start).isPositive();
             byte[] data = Arrays.copyOfRange(device, (int) start, (int) start + built.decoded.length);
             assertThat(Arrays.mismatch(data, built.decoded)).isEqualTo(-1);
@@ -241,7 +242,9 @@ final class RafsImageTest {
         try (Mount mount = Mount.of(raw, directory.resolve("mnt"))) {
             for (var file : built.files.entrySet()) {
                 byte[] read = Files.readAllBytes(mount.path().resolve(file.getKey()));
-                assertThat(Arrays.equals(read, file.getValue())).as(file.getKey()).isTrue();
+                assertThat(Arrays.equals(read, file.getValue()))
+                        .as(file.getKey())
+                        .isTrue();
             }
         }
     }
@@ -304,7 +307,10 @@ final class RafsImageTest {
         RafsBuilder.Built built = Kind.BATCH.builder(7).build(directory);
         try (RafsImage image = open(built)) {
             CachedSource cached = cached(image);
-            RafsBuilder.Chunk first = built.chunks.stream().filter(c -> c.context == 0).findFirst().orElseThrow();
+            RafsBuilder.Chunk first = built.chunks.stream()
+                    .filter(c -> c.context == 0)
+                    .findFirst()
+                    .orElseThrow();
             long batch = built.chunks.stream().filter(c -> c.context == 0).count();
             assertThat(batch).isGreaterThan(1);
             cached.ensure(first.offset, 1);
@@ -313,13 +319,24 @@ final class RafsImageTest {
     }
 
     private static CachedSource cached(RafsImage image) {
-        return (CachedSource) image.flat().extent(image.flat().extentCount() - 1).source();
+        return (CachedSource)
+                image.flat().extent(image.flat().extentCount() - 1).source();
     }
 
     @ParameterizedTest
     @EnumSource(
             value = Kind.class,
-            names = {"V1_NONE", "V1_LZ4", "V2_GZIP", "V1_ZSTD", "BATCH", "ZRAN", "TAR_REF", "ENCRYPTED_NONE", "DIGESTS_IN_BLOB_ONLY"})
+            names = {
+                "V1_NONE",
+                "V1_LZ4",
+                "V2_GZIP",
+                "V1_ZSTD",
+                "BATCH",
+                "ZRAN",
+                "TAR_REF",
+                "ENCRYPTED_NONE",
+                "DIGESTS_IN_BLOB_ONLY"
+            })
     void aDamagedChunkIsAnErrorThatNamesItAndIsNotCached(Kind kind) throws Exception {
         RafsBuilder.Built built = kind.builder(7).build(directory);
         RafsBuilder.Chunk victim = built.chunks.stream()
@@ -427,13 +444,9 @@ final class RafsImageTest {
     void aFieldOfTheBlobTableThatCannotBeIsRefusedByName(int at, String value, String named) throws Exception {
         RafsBuilder.Built built = Kind.V1_ZSTD.builder(7).build(directory);
         byte[] bootstrap = Files.readAllBytes(built.bootstrap);
-        ByteBuffer.wrap(bootstrap)
-                .order(ByteOrder.LITTLE_ENDIAN)
-                .putInt(4096 + at, Integer.decode(value));
+        ByteBuffer.wrap(bootstrap).order(ByteOrder.LITTLE_ENDIAN).putInt(4096 + at, Integer.decode(value));
         Files.write(built.bootstrap, bootstrap);
-        assertThatThrownBy(() -> open(built))
-                .isInstanceOf(ImageException.class)
-                .hasMessageContaining(named);
+        assertThatThrownBy(() -> open(built)).isInstanceOf(ImageException.class).hasMessageContaining(named);
     }
 
     @Test
