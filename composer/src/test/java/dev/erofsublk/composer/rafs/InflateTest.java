@@ -21,7 +21,7 @@ final class InflateTest {
     /** Text of many blocks with stretches of noise in it, which deflate stores, and so pads to a byte. */
     private static byte[] mixture(Random random) {
         ByteArrayOutputStream mixture = new ByteArrayOutputStream();
-        for (int i = 0; i < 12; i++) {
+        for (int i = 0; i < 5; i++) {
             mixture.writeBytes(RafsImageTest.text(random, 30_000 + random.nextInt(60_000)));
             mixture.writeBytes(RafsImageTest.noise(random, random.nextInt(40_000)));
         }
