@@ -157,12 +157,12 @@ public final class CachedSource implements Decoded {
                 if (!isPresent(piece)) {
                     decode(piece);
                 }
+                atWork.remove(group); // before anyone is woken, who would find the claim still there
+                mine.complete(null);
             } catch (Throwable e) {
+                atWork.remove(group);
                 mine.completeExceptionally(e);
                 throw e;
-            } finally {
-                atWork.remove(group);
-                mine.complete(null);
             }
         }
     }

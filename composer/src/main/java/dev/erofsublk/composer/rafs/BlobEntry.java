@@ -46,6 +46,9 @@ final class BlobEntry {
     static final int MAX_CHUNKS = 1 << 24;
     static final int MAX_CHUNK_BYTES = 16 << 20;
 
+    /** 16 million chunks of 24 bytes, and room for the dictionaries of 20,000 stretches. */
+    private static final long MAX_TABLE = 1L << 30;
+
     /** What 32 bits of 4 KiB can address. */
     private static final long MAX_DECODED = 1L << 44;
 
@@ -105,8 +108,8 @@ final class BlobEntry {
         limited("compressed_size", 88, Long.MAX_VALUE);
         limited("uncompressed_size", 96, MAX_DECODED);
         limited("ci_offset", 112, Long.MAX_VALUE);
-        limited("ci_compressed_size", 120, 1L << 31);
-        limited("ci_uncompressed_size", 128, 1L << 31);
+        limited("ci_compressed_size", 120, MAX_TABLE);
+        limited("ci_uncompressed_size", 128, MAX_TABLE);
     }
 
     private void code(String field, int at, int codes) throws ImageException {

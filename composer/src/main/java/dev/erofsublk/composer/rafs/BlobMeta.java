@@ -169,7 +169,7 @@ record BlobMeta(ChunkTable chunks, Contexts contexts) {
             same("ci_compressed_size", u64(24), entry.ciCompressedSize());
             same("ci_uncompressed_size", u64(32), entry.ciUncompressedSize());
             if (entry.has(Feature.CAP_TAR_TOC)) { // older Nydus: another order, and flags of another meaning
-                same("features", "0x%x".formatted(u32(4)), "0x%x".formatted(Integer.toUnsignedLong(entry.features())));
+                same("features", layout((int) u32(4)), layout(entry.features()));
                 same("ci_compressor", u32(8), (long) entry.ciCompressor().code);
                 same("entries", u32(12), (long) entry.chunkCount());
             }
@@ -185,6 +185,10 @@ record BlobMeta(ChunkTable chunks, Contexts contexts) {
                         entry.ciUncompressedSize(),
                         bytes + " for " + entry.chunkCount() + " chunks");
             }
+        }
+
+        private static java.util.List<String> layout(int features) {
+            return Feature.names(features & Feature.LAYOUT);
         }
 
         private boolean hasContexts() {

@@ -3,13 +3,13 @@ package dev.erofsublk.composer.rafs;
 
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_INT_UNALIGNED;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.ImageException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.security.MessageDigest;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -78,16 +78,23 @@ final class ChunkDigests {
 
     /** The digest of {@code chunk}, or null if none is known. */
     byte @Nullable [] of(int chunk) {
-        byte[] digest =
-                digests.asSlice((long) chunk * Digester.BYTES, Digester.BYTES).toArray(JAVA_BYTE);
-        return MessageDigest.isEqual(digest, new byte[Digester.BYTES]) ? null : digest;
+        long at = (long) chunk * Digester.BYTES;
+        return isKnown(at) ? digests.asSlice(at, Digester.BYTES).toArray(JAVA_BYTE) : null;
+    }
+
+    private boolean isKnown(long at) {
+        return (digests.get(JAVA_LONG, at)
+                        | digests.get(JAVA_LONG, at + 8)
+                        | digests.get(JAVA_LONG, at + 16)
+                        | digests.get(JAVA_LONG, at + 24))
+                != 0;
     }
 
     /** How many chunks have one. */
     int count() {
         int count = 0;
-        for (int i = 0; i < digests.byteSize() / Digester.BYTES; i++) {
-            count += of(i) == null ? 0 : 1;
+        for (long at = 0; at < digests.byteSize(); at += Digester.BYTES) {
+            count += isKnown(at) ? 1 : 0;
         }
         return count;
     }

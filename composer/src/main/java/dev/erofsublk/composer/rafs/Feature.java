@@ -25,6 +25,9 @@ enum Feature {
     /** Bits that change how a blob is read: one of these that is not known must be refused. */
     static final int INCOMPATIBLE = 0x8000_ffff;
 
+    /** Bits on which blob table and chunk table header must agree, for they decide how the table is read. */
+    static final int LAYOUT = CHUNK_INFO_V2.bit | ZRAN.bit | SEPARATE.bit | TARFS.bit | BATCH.bit | ENCRYPTED.bit;
+
     final int bit;
 
     Feature(int bit) {

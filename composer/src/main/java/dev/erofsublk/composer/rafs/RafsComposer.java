@@ -273,10 +273,23 @@ final class RafsComposer {
     }
 
     private Blob dataFile(BlobEntry entry, Bootstrap bootstrap) throws IOException {
-        if (entry.has(Feature.INLINED_FS_META) && !entry.has(Feature.SEPARATE) && bootstrap.isEmbedded()) {
-            return bootstrap.file();
+        boolean inlined = entry.has(Feature.INLINED_FS_META) && !entry.has(Feature.SEPARATE);
+        Blob found = openFound(entry.id());
+        if (found != null) {
+            return found;
         }
-        return openFound(entry, entry.id(), "blob_id");
+        if (inlined && bootstrap.isEmbedded()) {
+            return bootstrap.file(); // whose name its own bootstrap cannot know
+        }
+        if (inlined) { // and which the bootstrap, extracted, bears as its own name
+            String name = bootstrap.file().path().getFileName().toString();
+            int dot = name.indexOf('.');
+            found = dot > 0 ? openFound(name.substring(0, dot)) : null;
+            if (found != null) {
+                return found;
+            }
+        }
+        throw missing(entry, "blob_id", entry.id());
     }
 
     private Blob metaFile(BlobEntry entry, Bootstrap bootstrap, Blob data) throws IOException {
@@ -286,19 +299,27 @@ final class RafsComposer {
         if (entry.has(Feature.INLINED_FS_META) && bootstrap.isEmbedded()) {
             return bootstrap.file();
         }
-        return openFound(entry, entry.metaId(), "meta_digest");
+        Blob found = openFound(entry.metaId());
+        if (found == null) {
+            throw missing(entry, "meta_digest", entry.metaId());
+        }
+        return found;
     }
 
-    private Blob openFound(BlobEntry entry, String id, String field) throws IOException {
-        Path path = finder.find(id);
+    /** Opens the blob {@code id}; null if there is no such file. */
+    private @Nullable Blob openFound(String id) throws IOException {
         try {
-            return own(Blob.open(path));
+            return own(Blob.open(finder.find(id)));
         } catch (LinuxException e) {
             if (Blob.isMissing(e)) {
-                throw entry.refusal(field, id, "the name of a file, which " + path + " is not");
+                return null;
             }
             throw e;
         }
+    }
+
+    private ImageException missing(BlobEntry entry, String field, String id) {
+        return entry.refusal(field, id, "the name of a file, which " + finder.find(id) + " is not");
     }
 
     private static @Nullable Toc toc(BlobEntry entry, Bootstrap bootstrap, Blob meta) throws IOException {
