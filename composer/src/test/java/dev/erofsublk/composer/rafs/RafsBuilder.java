@@ -126,6 +126,7 @@ final class RafsBuilder {
     private final byte[] key = new byte[32];
     private final byte[] iv = new byte[16];
     private long decodedSize;
+    private final BlobRow row = new BlobRow();
 
     /** Writes the image into {@code directory}. */
     Built build(Path directory) throws IOException {
@@ -368,7 +369,6 @@ final class RafsBuilder {
                 tail.writeBytes(tarHeader("blob.digest", bytes.length));
             }
         }
-        BlobRow row = new BlobRow();
         row.ciOffset = ciOffset;
         row.ciCompressed = ci.length;
         row.ciSize = table.length;
@@ -376,7 +376,7 @@ final class RafsBuilder {
         row.id = id;
         if (embedded) {
             row.compressedSize = separate() ? data.length : 0; // a builder does not know its file's size here
-            byte[] bootstrap = bootstrap(row);
+            byte[] bootstrap = bootstrap(List.of(this));
             byte[] stored = compress(bootstrap, embeddedCompressor);
             int used = stored.length < bootstrap.length ? embeddedCompressor : NONE;
             stored = used == NONE ? bootstrap : stored;
@@ -406,7 +406,7 @@ final class RafsBuilder {
         }
         if (!embedded) {
             row.compressedSize = separate() || tarfs ? data.length : blob.size();
-            Files.write(bootstrapPath, bootstrap(row));
+            Files.write(bootstrapPath, bootstrap(List.of(this)));
         }
         Built built = new Built(bootstrapPath, blobPath, id, files, chunks, decoded);
         built.ciOffset = ciOffset;
@@ -518,10 +518,10 @@ final class RafsBuilder {
         long metaSize;
     }
 
-    private byte[] blobTable(BlobRow row) {
+    private byte[] blobTable(int index) {
         ByteBuffer b = le(256);
         b.put(row.id.getBytes(StandardCharsets.US_ASCII));
-        b.putInt(64, 0)
+        b.putInt(64, index)
                 .putInt(68, chunkSize)
                 .putInt(72, tarfs ? 0 : chunks.size())
                 .putInt(76, zran ? GZIP : compressor);
@@ -540,14 +540,19 @@ final class RafsBuilder {
         return b.array();
     }
 
-    private byte[] bootstrap(BlobRow row) {
+    /** Writes the bootstrap of several blobs, each built before; options of the metadata are those of this builder. */
+    Path merge(Path directory, List<RafsBuilder> parts) throws IOException {
+        return Files.write(directory.resolve("merged"), bootstrap(parts));
+    }
+
+    private byte[] bootstrap(List<RafsBuilder> parts) {
         int blockBits = tarfs ? 9 : 12;
         int block = 1 << blockBits;
-        int blobTableAt = 4096;
-        int meta = 8192;
+        int blobTableAt = (int) roundUp(1408 + 128L * parts.size(), 4096);
+        int meta = (int) roundUp(blobTableAt + 256L * parts.size(), 4096);
         int root = meta + 4096; // not nid 0
         List<String> names = new ArrayList<>(List.of(".", ".."));
-        names.addAll(files.keySet());
+        parts.forEach(p -> names.addAll(p.files.keySet()));
         names.sort(null);
         int directorySize = names.stream().mapToInt(n -> 12 + n.length()).sum();
         if (directorySize > block) {
@@ -555,52 +560,52 @@ final class RafsBuilder {
         }
         int at = root + 64;
         TreeMap<String, Integer> inodes = new TreeMap<>();
-        for (var file : files.entrySet()) {
-            at = (int) roundUp(at, 32);
-            inodes.put(file.getKey(), at);
-            at += 64 + 8 * chunkCount(file.getValue());
+        for (RafsBuilder part : parts) {
+            for (var file : part.files.entrySet()) {
+                at = (int) roundUp(at, 32);
+                inodes.put(file.getKey(), at);
+                at += 64 + 8 * part.chunkCount(file.getValue());
+            }
         }
         int directoryAt = (int) roundUp(at, block);
         int chunkTableAt = (int) roundUp(directoryAt + block, 4096);
-        int chunkTableSize = digestsInBootstrap && !tarfs ? 80 * chunks.size() : 0;
+        int chunkTableSize = 0;
+        for (RafsBuilder part : parts) {
+            chunkTableSize += part.digestsInBootstrap && !tarfs ? 80 * part.chunks.size() : 0;
+        }
         int size = (int) roundUp(chunkTableAt + chunkTableSize, 4096);
-        long address = roundUp(size, alignment) / block;
-        long blocks = decodedSize / block;
 
         ByteBuffer image = le(size);
         image.putInt(1024, 0xE0F5E1E2)
                 .putInt(1032, 0x40000000 | (checksum ? 1 : 0))
                 .put(1036, (byte) blockBits);
-        image.putShort(1038, (short) ((root - meta) / 32))
-                .putLong(1040, files.size() + 1)
-                .putInt(1060, (int) blocks);
+        image.putShort(1038, (short) ((root - meta) / 32)).putLong(1040, inodes.size() + 1);
         image.putInt(1064, meta / block).putInt(1104, 0xc);
-        image.putShort(1110, (short) 1).putShort(1112, (short) 11);
-        image.putLong(1160, blobTableAt).putInt(1168, 256).putInt(1172, chunkSize);
+        image.putShort(1110, (short) parts.size()).putShort(1112, (short) 11);
+        image.putLong(1160, blobTableAt).putInt(1168, 256 * parts.size()).putInt(1172, chunkSize);
         image.putLong(1176, chunkTableAt).putLong(1184, chunkTableSize);
-        image.put(1408, row.id.getBytes(StandardCharsets.US_ASCII));
-        image.putInt(1472, noBlocks ? 0 : (int) blocks).putInt(1476, noAddress ? 0 : (int) address);
-        image.put(blobTableAt, blobTable(row));
 
         inode(image, root, 0, 0x41ed, directorySize, directoryAt / block, 2);
         directory(image, directoryAt, names, inodes, root, meta);
-        for (var file : inodes.entrySet()) {
-            byte[] content = Objects.requireNonNull(files.get(file.getKey()));
-            int format = 0x20 | Integer.numberOfTrailingZeros(chunkSize) - blockBits;
-            inode(image, file.getValue(), 4, 0x81a4, content.length, format, 1);
-            int index = file.getValue() + 64;
-            int n = 0;
-            for (Chunk chunk : chunks) {
-                if (chunk.file.equals(file.getKey())) {
-                    image.putShort(index, (short) n++).putShort(index + 2, (short) 1);
-                    image.putInt(index + 4, (int) (chunk.offset / block));
-                    index += 8;
-                }
+        long end = size;
+        long allBlocks = 0;
+        for (int i = 0; i < parts.size(); i++) {
+            RafsBuilder part = parts.get(i);
+            long address = roundUp(end, alignment) / block;
+            long blocks = part.decodedSize / block;
+            end = (address + blocks) * block;
+            allBlocks += blocks;
+            int slot = 1408 + 128 * i;
+            image.put(slot, part.row.id.getBytes(StandardCharsets.US_ASCII));
+            image.putInt(slot + 64, noBlocks ? 0 : (int) blocks).putInt(slot + 68, noAddress ? 0 : (int) address);
+            image.put(blobTableAt + 256 * i, part.blobTable(i));
+            part.inodes(image, inodes, i, block);
+            if (part.digestsInBootstrap && !tarfs) {
+                part.chunkTable(image, chunkTableAt, i);
+                chunkTableAt += 80 * part.chunks.size();
             }
         }
-        if (chunkTableSize > 0) {
-            chunkTable(image, chunkTableAt);
-        }
+        image.putInt(1060, (int) allBlocks);
         if (checksum) {
             CRC32C crc = new CRC32C();
             crc.update(le(8).putInt(0xE0F5E1E2).putInt(0).array());
@@ -608,6 +613,23 @@ final class RafsBuilder {
             image.putInt(1028, (int) ~crc.getValue());
         }
         return image.array();
+    }
+
+    private void inodes(ByteBuffer image, Map<String, Integer> inodes, int blob, int block) {
+        for (var file : files.entrySet()) {
+            int inode = Objects.requireNonNull(inodes.get(file.getKey()));
+            int format = 0x20 | Integer.numberOfTrailingZeros(chunkSize / block);
+            inode(image, inode, 4, 0x81a4, file.getValue().length, format, 1);
+            int index = inode + 64;
+            int n = 0;
+            for (Chunk chunk : chunks) {
+                if (chunk.file.equals(file.getKey())) {
+                    image.putShort(index, (short) n++).putShort(index + 2, (short) (blob + 1));
+                    image.putInt(index + 4, (int) (chunk.offset / block));
+                    index += 8;
+                }
+            }
+        }
     }
 
     private int chunkCount(byte[] content) {
@@ -635,14 +657,14 @@ final class RafsBuilder {
         }
     }
 
-    private void chunkTable(ByteBuffer image, int at) {
+    private void chunkTable(ByteBuffer image, int at, int blob) {
         TreeMap<String, Integer> byDigest = new TreeMap<>(); // Nydus writes them in the order of their digests
         for (int i = 0; i < chunks.size(); i++) {
             byDigest.put(hex(digest(chunks.get(i).bytes)) + String.format(Locale.ROOT, "%08d", i), i);
         }
         for (int i : byDigest.values()) {
             Chunk c = chunks.get(i);
-            image.put(at, digest(c.bytes)).putInt(at + 32, 0).putInt(at + 36, c.compressed ? 1 : 0);
+            image.put(at, digest(c.bytes)).putInt(at + 32, blob).putInt(at + 36, c.compressed ? 1 : 0);
             image.putInt(at + 40, c.encodedSize).putInt(at + 44, c.bytes.length);
             image.putLong(at + 48, c.encodedOffset).putLong(at + 56, c.offset).putInt(at + 72, i);
             at += 80;

@@ -18,7 +18,9 @@ import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Random;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
@@ -28,6 +30,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Images of every kind that Nydus builds, from {@link RafsBuilder}, decoded and compared byte for byte. */
 final class RafsImageTest {
@@ -262,6 +265,67 @@ final class RafsImageTest {
             assertThat(blob.length()).isEqualTo(built.decoded.length);
             image.verify(n -> {});
         }
+    }
+
+    /** Three blobs of different kinds, with addresses and without. */
+    @ParameterizedTest
+    @ValueSource(booleans = {true, false})
+    void severalBlobsOfSeveralKindsAreOneDevice(boolean addresses) throws Exception {
+        Kind[] kinds = {Kind.V1_LZ4, Kind.BATCH_LZ4_ENCRYPTED, Kind.TOC_AND_DIGESTS};
+        RafsBuilder head = new RafsBuilder();
+        head.noAddress = !addresses;
+        List<RafsBuilder> parts = new ArrayList<>();
+        List<RafsBuilder.Built> built = new ArrayList<>();
+        Random random = new Random(17);
+        for (Kind kind : kinds) {
+            RafsBuilder part = new RafsBuilder();
+            kind.options.accept(part);
+            for (int i = 0; i < 12; i++) {
+                part.file(
+                        kind.name().toLowerCase(java.util.Locale.ROOT) + i, text(random, 1 + random.nextInt(100_000)));
+            }
+            parts.add(part);
+            built.add(part.build(directory));
+        }
+        Path bootstrap = head.merge(directory, parts);
+        Path raw = directory.resolve("device");
+        try (RafsImage image =
+                RafsImage.open(bootstrap, BlobFinder.in(directory), CacheDirectory.at(directory.resolve("cache")))) {
+            byte[] device = Raw.bytes(image.flat());
+            for (int i = 0; i < kinds.length; i++) {
+                int start = (int) image.erofs().devices().get(i).slot().block() * 4096;
+                byte[] decoded = built.get(i).decoded;
+                assertThat(Arrays.equals(Arrays.copyOfRange(device, start, start + decoded.length), decoded))
+                        .as(kinds[i].name())
+                        .isTrue();
+            }
+            Raw.export(image.flat(), raw);
+        }
+        if (Mount.isPossible()) {
+            try (Mount mount = Mount.of(raw, directory.resolve("mnt"))) {
+                for (RafsBuilder.Built part : built) {
+                    for (var file : part.files.entrySet()) {
+                        byte[] read = Files.readAllBytes(mount.path().resolve(file.getKey()));
+                        assertThat(Arrays.equals(read, file.getValue()))
+                                .as(file.getKey())
+                                .isTrue();
+                    }
+                }
+            }
+        }
+    }
+
+    @Test
+    void oneBlobInTwoSlotsIsRefused() throws Exception {
+        RafsBuilder part = Kind.V1_ZSTD.builder(7);
+        RafsBuilder twin = Kind.V1_ZSTD.builder(7);
+        part.build(directory);
+        twin.build(directory);
+        Path bootstrap = new RafsBuilder().merge(directory, List.of(part, twin));
+        assertThatThrownBy(() -> RafsImage.open(
+                        bootstrap, BlobFinder.in(directory), CacheDirectory.at(directory.resolve("cache"))))
+                .isInstanceOf(ImageException.class)
+                .hasMessageContaining("blob_table[1].blob_id");
     }
 
     @Test
