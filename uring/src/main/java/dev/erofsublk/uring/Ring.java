@@ -2,6 +2,7 @@
 package dev.erofsublk.uring;
 
 import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -48,7 +49,6 @@ public final class Ring implements AutoCloseable {
     private final MemorySegment ring;
     private final MemorySegment sqes;
     private final MemorySegment cqes;
-    private final long ringBytes;
 
     private final int sqMask;
     private final int sqEntries;
@@ -66,43 +66,39 @@ public final class Ring implements AutoCloseable {
 
     private boolean closed;
 
-    private Ring(int fd, Arena arena, MemorySegment params) throws LinuxException {
+    /**
+     * Takes over mapped rings; for tests that play the kernel, {@code fd} is -1.
+     *
+     * @param params what {@code io_uring_setup} answered
+     */
+    Ring(int fd, Arena arena, MemorySegment params, MemorySegment ring, MemorySegment sqes) {
         this.fd = fd;
         this.arena = arena;
+        this.ring = ring;
+        this.sqes = sqes;
         errno = Syscall.newState(arena);
         flags = RingParams.get(params, RingParams.FLAGS);
         sqEntries = RingParams.get(params, RingParams.SQ_ENTRIES);
         cqEntries = RingParams.get(params, RingParams.CQ_ENTRIES);
         sqMask = sqEntries - 1;
         cqMask = cqEntries - 1;
-        sqeShift = (flags & IoUring.IORING_SETUP_SQE128) != 0 ? 7 : 6;
-
-        int sqArrayAt = RingParams.sq(params, RingParams.SQ_ARRAY);
-        int cqesAt = RingParams.cq(params, RingParams.CQ_CQES);
-        ringBytes = Math.max(sqArrayAt + 4L * sqEntries, cqesAt + (long) Cqe.BYTES * cqEntries);
-        ring = map(ringBytes, IoUring.IORING_OFF_SQ_RING);
-        try {
-            sqes = map((long) sqEntries << sqeShift, IoUring.IORING_OFF_SQES);
-        } catch (LinuxException e) {
-            Linux.munmap(ring.address(), ringBytes);
-            throw e;
-        }
-        cqes = ring.asSlice(cqesAt, (long) Cqe.BYTES * cqEntries);
+        sqeShift = sqeShift(params);
+        cqes = ring.asSlice(RingParams.cq(params, RingParams.CQ_CQES), (long) Cqe.BYTES * cqEntries);
         sqHeadAt = RingParams.sq(params, RingParams.SQ_HEAD);
         sqTailAt = RingParams.sq(params, RingParams.SQ_TAIL);
         cqHeadAt = RingParams.cq(params, RingParams.CQ_HEAD);
         cqTailAt = RingParams.cq(params, RingParams.CQ_TAIL);
+        int sqArrayAt = RingParams.sq(params, RingParams.SQ_ARRAY);
         for (int i = 0; i < sqEntries; i++) {
             ring.set(JAVA_INT, sqArrayAt + 4L * i, i); // the indirection is not used: slot i is always entry i
         }
-        sqTail = sqSubmitted = (int) INT.getAcquire(ring, sqTailAt);
+        sqTail = (int) INT.getAcquire(ring, sqTailAt);
+        sqSubmitted = sqTail;
         cqHead = (int) INT.getAcquire(ring, cqHeadAt);
     }
 
-    private MemorySegment map(long bytes, long offset) throws LinuxException {
-        long address = Linux.mmap(
-                0, bytes, Linux.PROT_READ | Linux.PROT_WRITE, Linux.MAP_SHARED | Linux.MAP_POPULATE, fd, offset);
-        return Linux.memory(address, bytes);
+    private static int sqeShift(MemorySegment params) {
+        return (RingParams.get(params, RingParams.FLAGS) & IoUring.IORING_SETUP_SQE128) != 0 ? 7 : 6;
     }
 
     /**
@@ -124,7 +120,7 @@ public final class Ring implements AutoCloseable {
             if ((RingParams.get(params, RingParams.FEATURES) & IoUring.IORING_FEAT_SINGLE_MMAP) == 0) {
                 throw new LinuxException("io_uring_setup", "one mapping for both rings (Linux 5.4)", Errno.EOPNOTSUPP);
             }
-            return new Ring(fd, arena, params);
+            return mapped(fd, arena, params);
         } catch (LinuxException e) {
             if (fd >= 0) {
                 Linux.close(fd);
@@ -132,6 +128,26 @@ public final class Ring implements AutoCloseable {
             arena.close();
             throw e;
         }
+    }
+
+    private static Ring mapped(int fd, Arena arena, MemorySegment params) throws LinuxException {
+        long sqEntries = RingParams.get(params, RingParams.SQ_ENTRIES);
+        long cqEntries = RingParams.get(params, RingParams.CQ_ENTRIES);
+        long sqEnd = RingParams.sq(params, RingParams.SQ_ARRAY) + 4 * sqEntries;
+        long cqEnd = RingParams.cq(params, RingParams.CQ_CQES) + Cqe.BYTES * cqEntries;
+        MemorySegment ring = map(fd, Math.max(sqEnd, cqEnd), IoUring.IORING_OFF_SQ_RING);
+        try {
+            return new Ring(fd, arena, params, ring, map(fd, sqEntries << sqeShift(params), IoUring.IORING_OFF_SQES));
+        } catch (LinuxException e) {
+            Linux.munmap(ring.address(), ring.byteSize());
+            throw e;
+        }
+    }
+
+    private static MemorySegment map(int fd, long bytes, long offset) throws LinuxException {
+        long address = Linux.mmap(
+                0, bytes, Linux.PROT_READ | Linux.PROT_WRITE, Linux.MAP_SHARED | Linux.MAP_POPULATE, fd, offset);
+        return Linux.memory(address, bytes);
     }
 
     private static int setup(int entries, int wanted, MemorySegment params) throws LinuxException {
@@ -195,7 +211,10 @@ public final class Ring implements AutoCloseable {
             return -1;
         }
         long at = (long) (sqTail++ & sqMask) << sqeShift;
-        sqes.asSlice(at, 1L << sqeShift).fill((byte) 0);
+        // Plain stores: a slice to fill would be an object until C2 has compiled this.
+        for (long end = at + (1L << sqeShift), word = at; word < end; word += Long.BYTES) {
+            sqes.set(JAVA_LONG, word, 0);
+        }
         return at;
     }
 
@@ -250,7 +269,7 @@ public final class Ring implements AutoCloseable {
         }
         closed = true;
         Linux.munmap(sqes.address(), sqes.byteSize());
-        Linux.munmap(ring.address(), ringBytes);
+        Linux.munmap(ring.address(), ring.byteSize());
         Linux.close(fd);
         arena.close();
     }
