@@ -70,10 +70,6 @@ final class Toc {
         return null;
     }
 
-    List<Entry> entries() {
-        return entries;
-    }
-
     /**
      * Reads the table of contents of {@code blob}.
      *

@@ -443,6 +443,62 @@ final class RafsImageTest {
     }
 
     @Test
+    void aWrongDigestInABatchSparesTheOthersOfIt() throws Exception {
+        RafsBuilder.Built built = Kind.BATCH.builder(7).build(directory);
+        List<RafsBuilder.Chunk> batch =
+                built.chunks.stream().filter(c -> c.context == 0).toList();
+        RafsBuilder.Chunk victim = batch.get(1);
+        int index = built.chunks.indexOf(victim);
+        byte[] bootstrap = Files.readAllBytes(built.bootstrap);
+        ByteBuffer le = ByteBuffer.wrap(bootstrap).order(ByteOrder.LITTLE_ENDIAN);
+        for (int at = (int) le.getLong(1176); le.getInt(at + 44) != 0; at += 80) {
+            if (le.getInt(at + 72) == index) {
+                bootstrap[at + 5] ^= 1;
+            }
+        }
+        Files.write(built.bootstrap, bootstrap);
+        try (RafsImage image = open(built)) {
+            assertThatThrownBy(() -> cached(image).ensure(victim.offset, 1))
+                    .isInstanceOf(DecodeException.class)
+                    .hasMessageContaining("chunk " + index + " of blob 0");
+            cached(image).ensure(batch.get(0).offset, 1);
+            assertThat(cached(image).presentCount()).isEqualTo(batch.size() - 1);
+            assertThat(cached(image).present(victim.offset, 1)).isFalse();
+        }
+    }
+
+    @Test
+    void aWrongCrcIsAnErrorWhereThereIsNoDigest() throws Exception {
+        RafsBuilder builder = Kind.V2_NONE.builder(7);
+        builder.crc = true;
+        builder.digestsInBootstrap = false;
+        RafsBuilder.Built built = builder.build(directory);
+        flip(built.blob, built.chunks.get(2).encodedOffset + 9);
+        try (RafsImage image = open(built)) {
+            assertThatThrownBy(() -> cached(image).ensure(built.chunks.get(2).offset, 1))
+                    .isInstanceOf(DecodeException.class)
+                    .hasMessageContaining("chunk 2 of blob 0")
+                    .hasMessageContaining("crc32c is ");
+            assertThat(cached(image).presentCount()).isZero();
+        }
+    }
+
+    /** Opening reads tables and no chunk: its time follows the number of chunks, here 15,000, and not their bytes. */
+    @Test
+    void aTableOfManyChunksIsOpenedInTime() throws Exception {
+        RafsBuilder builder = new RafsBuilder();
+        builder.compressor = RafsBuilder.LZ4;
+        builder.chunkSize = 4096;
+        builder.digestsInBootstrap = false;
+        builder.file("zeros", new byte[15_000 * 4096]).file("one", new byte[] {1});
+        RafsBuilder.Built built = builder.build(directory);
+        open(built).close();
+        long start = System.nanoTime();
+        open(built).close();
+        assertThat(TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - start)).isLessThan(500);
+    }
+
+    @Test
     void aDamagedTableOfContentsIsRefused() throws Exception {
         RafsBuilder.Built built = Kind.TOC_AND_DIGESTS.builder(7).build(directory);
         flip(built.blob, Files.size(built.blob) - 512 - 128 + 60);
