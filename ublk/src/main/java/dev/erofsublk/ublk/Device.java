@@ -214,7 +214,9 @@ public final class Device implements AutoCloseable {
             joinQueues();
             Linux.close(fd);
         }
-        control.delete(info.id());
+        // Not waiting for the last reader to close the device: fio 3.33, for one, spins on a dead device until its time
+        // is up.
+        control.deleteSoon(info.id());
     }
 
     private void joinQueues() {
