@@ -54,6 +54,9 @@ final class DescriptorParser {
         }
         // One char a byte: names are decoded once the encoding is known, and comments may be anything.
         String all = new String(text, 0, length, StandardCharsets.ISO_8859_1);
+        if (!all.toLowerCase(Locale.ROOT).contains("createtype")) {
+            throw refused("createType", "missing", "a VMDK: its magic, or a text with this key");
+        }
         int number = 0;
         for (String line : all.split("\n", -1)) {
             parseLine(++number, line.strip());

@@ -48,7 +48,7 @@ record SparseHeader(
     static final int TABLE_ENTRIES = 512;
 
     static final int DEFLATE = 1;
-    private static final int NEWLINES = 0x0a0d200a;
+    static final int NEWLINES = 0x0a0d200a;
     private static final Set<Integer> VERSIONS = Set.of(1, 2, 3);
 
     /** Smallest grain of the format: 4 KiB. */

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.composer.vmdk;
+
+import dev.erofsublk.composer.Confinement;
+import dev.erofsublk.composer.Extent;
+import dev.erofsublk.composer.FlatImage;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.HexFormat;
+
+/** The whole of a device, read extent by extent. */
+final class Content {
+    private static final int CHUNK = 1 << 20;
+
+    private Content() {}
+
+    @FunctionalInterface
+    interface Sink {
+        void accept(MemorySegment bytes) throws IOException;
+    }
+
+    /** The sha256 of the disk at {@code image}. */
+    static String sha256(Path image) throws IOException {
+        try (VmdkImage disk = VmdkImage.open(image, Confinement.OWN_FOLDER)) {
+            return sha256(disk.flat());
+        }
+    }
+
+    static String sha256(FlatImage flat) throws IOException {
+        MessageDigest digest = newDigest();
+        each(flat, bytes -> digest.update(bytes.asByteBuffer()));
+        return HexFormat.of().formatHex(digest.digest());
+    }
+
+    static byte[] bytes(FlatImage flat) throws IOException {
+        byte[] all = new byte[Math.toIntExact(flat.size())];
+        int[] at = {0};
+        each(flat, bytes -> {
+            MemorySegment.copy(bytes, ValueLayout.JAVA_BYTE, 0, all, at[0], (int) bytes.byteSize());
+            at[0] += (int) bytes.byteSize();
+        });
+        return all;
+    }
+
+    static byte[] bytes(Path image) throws IOException {
+        try (VmdkImage disk = VmdkImage.open(image, Confinement.OWN_FOLDER)) {
+            return bytes(disk.flat());
+        }
+    }
+
+    static void each(FlatImage flat, Sink sink) throws IOException {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment buffer = arena.allocate(CHUNK, 4096);
+            for (int i = 0; i < flat.extentCount(); i++) {
+                Extent extent = flat.extent(i);
+                for (long done = 0; done < extent.length(); ) {
+                    MemorySegment part = buffer.asSlice(0, Math.min(CHUNK, extent.length() - done));
+                    extent.source().read(extent.sourceOffset() + done, part);
+                    sink.accept(part);
+                    done += part.byteSize();
+                }
+            }
+        }
+    }
+
+    static MessageDigest newDigest() {
+        try {
+            return MessageDigest.getInstance("SHA-256");
+        } catch (NoSuchAlgorithmException e) {
+            throw new AssertionError(e);
+        }
+    }
+}
