@@ -11,6 +11,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.util.Arrays;
 import java.util.HexFormat;
 
 /** The whole of a device, read extent by extent. */
@@ -65,6 +66,15 @@ final class Content {
                     done += part.byteSize();
                 }
             }
+        }
+    }
+
+    /** Fails with the first byte that differs. */
+    static void assertSame(String what, byte[] found, byte[] expected) {
+        int at = Arrays.mismatch(found, expected);
+        if (at >= 0) {
+            throw new AssertionError("%s differs at byte %d (sector %d); %d bytes, expected %d"
+                    .formatted(what, at, at / 512, found.length, expected.length));
         }
     }
 

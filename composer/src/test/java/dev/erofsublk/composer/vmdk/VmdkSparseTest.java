@@ -74,7 +74,7 @@ class VmdkSparseTest {
                 b.zeroed.add(grain);
             }
             write(b.build());
-            assertThat(Content.bytes(disk)).as("disk %d of seed %d", i, seed).isEqualTo(b.expected());
+            Content.assertSame(String.format("disk %d of seed %d", i, seed), Content.bytes(disk), b.expected());
         }
     }
 
@@ -96,7 +96,7 @@ class VmdkSparseTest {
                 b.zeroed.add(grain);
             }
             write(b.build());
-            assertThat(Content.bytes(disk)).as("stream %d of seed %d", i, seed).isEqualTo(b.expected());
+            Content.assertSame(String.format("stream %d of seed %d", i, seed), Content.bytes(disk), b.expected());
         }
     }
 
@@ -112,7 +112,7 @@ class VmdkSparseTest {
         byte[] file = b.build();
         assertThat(little(file).getInt(b.grainAt(1) + 8)).isGreaterThan(65536);
         write(file);
-        assertThat(Content.bytes(disk)).isEqualTo(b.expected());
+        Content.assertSame("disk", Content.bytes(disk), b.expected());
     }
 
     @Test
@@ -123,7 +123,7 @@ class VmdkSparseTest {
         b.footer = true;
         byte[] file = b.build();
         write(Arrays.copyOf(file, file.length + 5 * SECTOR + 7));
-        assertThat(Content.bytes(disk)).isEqualTo(b.expected());
+        Content.assertSame("disk", Content.bytes(disk), b.expected());
     }
 
     @Test
@@ -156,7 +156,7 @@ class VmdkSparseTest {
         byte[] file = b.build();
         little(file).putInt((int) (first ? b.gd : b.rgd) * SECTOR + 4, -1);
         write(file);
-        assertThat(Content.bytes(disk)).isEqualTo(b.expected());
+        Content.assertSame("disk", Content.bytes(disk), b.expected());
     }
 
     @ParameterizedTest
@@ -167,7 +167,7 @@ class VmdkSparseTest {
         int table = little(file).getInt((int) (first ? b.gd : b.rgd) * SECTOR + 4);
         little(file).putInt(table * SECTOR + 12, 0x7fffffff);
         write(file);
-        assertThat(Content.bytes(disk)).isEqualTo(b.expected());
+        Content.assertSame("disk", Content.bytes(disk), b.expected());
     }
 
     @Test
@@ -215,7 +215,7 @@ class VmdkSparseTest {
         write(file);
         byte[] expected = b.expected();
         Arrays.fill(expected, 0, 512 * 16 * SECTOR, (byte) 0);
-        assertThat(Content.bytes(disk)).isEqualTo(expected);
+        Content.assertSame("disk", Content.bytes(disk), expected);
     }
 
     @Test
