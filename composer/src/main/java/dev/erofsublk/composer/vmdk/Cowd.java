@@ -72,9 +72,10 @@ record Cowd(SectorFile file, long capacity, long grainSize, long directory, long
         PlainGrains grains =
                 new PlainGrains(out, file, grainSize * Limits.SECTOR, capacity * Limits.SECTOR, shape.lowestGrain());
         tables.walk("grain directory", entries, null, grains);
-        // A directory that is not where the header says reads as empty if zeros are there.
-        Checks check = new Checks(file.name());
-        boolean orphans = grains.stored() == 0 && file.hasData(shape.lowestGrain());
-        check.that(!orphans, "gdOffset", directory, "a directory of the grains that the file holds");
+        long lowestTable = file.sectors();
+        for (int table : entries) {
+            lowestTable = table == 0 ? lowestTable : Math.min(lowestTable, Integer.toUnsignedLong(table));
+        }
+        grains.requireNothingElse(shape.lowestGrain(), lowestTable);
     }
 }

@@ -150,6 +150,7 @@ final class GrainTables {
                 }
                 for (int table = first; table < end; table++) {
                     MemorySegment entries = entries(buffer, table - first, table);
+                    requireEnd(table, buffer.asSlice((long) (table - first) * tableBytes, tableBytes), entries);
                     if (twin != null) {
                         entries = sound(name, table, entries, entries(twinBuffer, table - first, table));
                     } else {
@@ -197,6 +198,18 @@ final class GrainTables {
     private MemorySegment entries(MemorySegment buffer, int index, int table) {
         long count = Math.min(shape.tableEntries, shape.grains - (long) table * shape.tableEntries);
         return buffer.asSlice((long) index * tableBytes, count * Integer.BYTES);
+    }
+
+    /** Entries behind the end of the extent would be of grains that the header's capacity or grain size lost. */
+    private void requireEnd(int table, MemorySegment all, MemorySegment entries) throws ImageException {
+        if (!shape.zeroed && entries.byteSize() < all.byteSize()) {
+            new Checks(file.name())
+                    .that(
+                            SectorFile.allZero(all.asSlice(entries.byteSize())),
+                            "grain table " + table,
+                            "one with grains behind the end of the disk",
+                            "none there, as the capacity and the grain size say");
+        }
     }
 
     private MemorySegment sound(String name, int table, MemorySegment first, MemorySegment second)

@@ -53,7 +53,9 @@ final class HostedSparse {
             header.requireSame(footer, file.name());
             header = footer;
         }
-        file.require("overHead", header.overHead(), 0);
+        if (!header.isDescriptorOnly()) {
+            file.require("overHead", header.overHead(), 0);
+        }
         return new HostedSparse(file, header, fromFooter);
     }
 
@@ -140,16 +142,20 @@ final class HostedSparse {
         long bytes = header.capacity() * Limits.SECTOR;
         if (!header.has(SparseHeader.COMPRESSED)) {
             PlainGrains grains = new PlainGrains(out, file, header.grainBytes(), bytes, header.overHead());
-            walk(grains);
-            requireReferenced(grains.stored());
+            if (!walk(grains)) {
+                grains.requireNothingElse(header.overHead(), file.sectors());
+            }
             return;
         }
         CompressedGrains grains = new CompressedGrains(header.grains());
         walk(grains);
-        requireReferenced(grains.count());
         if (grains.count() == 0) {
+            requireNoGrain();
             grains.lay(out, Zeros.INSTANCE, header.grainBytes(), bytes);
             return;
+        }
+        if (header.has(SparseHeader.MARKERS)) {
+            requireOwnMarker(grains);
         }
         int unit = (int) Math.max(header.grainBytes(), Linux.PAGE_SIZE);
         long units = (grains.count() * header.grainBytes() + unit - 1) / unit;
@@ -158,7 +164,8 @@ final class HostedSparse {
         grains.lay(out, cache, header.grainBytes(), bytes);
     }
 
-    private void walk(Grains grains) throws IOException {
+    /** Hands all grains to {@code grains}; returns whether a second directory confirmed the first. */
+    private boolean walk(Grains grains) throws IOException {
         boolean compressed = header.has(SparseHeader.COMPRESSED);
         long lastSectors = header.capacity() - (header.grains() - 1) * header.grainSize();
         GrainTables tables = new GrainTables(
@@ -180,12 +187,13 @@ final class HostedSparse {
                 throw damaged;
             }
             tables.walk(SECOND, twin, null, grains);
-            return;
+            return false;
         }
         if (fromFooter && header.has(SparseHeader.MARKERS)) {
             requireDirectoryMarker();
         }
         tables.walk(FIRST, directory, twin, grains);
+        return twin != null;
     }
 
     private int @Nullable [] twin(GrainTables tables) throws IOException {
@@ -212,17 +220,28 @@ final class HostedSparse {
     }
 
     /** A directory that is not where the header says reads as empty if zeros are there: then grains belong to nobody. */
-    private void requireReferenced(long stored) throws IOException {
-        if (stored > 0 || !file.holds(header.overHead(), Limits.SECTOR)) {
-            return;
-        }
-        boolean orphan = file.hasData(header.overHead());
-        if (header.has(SparseHeader.MARKERS)) {
+    private void requireNoGrain() throws IOException {
+        boolean grain = file.hasData(header.overHead(), file.sectors());
+        if (grain && header.has(SparseHeader.MARKERS)) {
             try (Arena arena = Arena.ofConfined()) {
-                orphan = file.read(arena, FIRST, header.overHead(), 12).get(U32, 8) != 0; // a grain has a size
+                grain = file.read(arena, FIRST, header.overHead(), 12).get(U32, 8) != 0; // other markers have no size
             }
         }
         new Checks(file.name())
-                .that(!orphan, "gdOffset", header.gdOffset(), "a directory of the grains that the file holds");
+                .that(!grain, "gdOffset", header.gdOffset(), "that of a directory with the grains that the file holds");
+    }
+
+    /** ... and if other entries are there, grains are not where they say they are: the first one tells. */
+    private void requireOwnMarker(CompressedGrains grains) throws IOException {
+        try (Arena arena = Arena.ofConfined()) {
+            long lba = file.read(arena, "grain marker", grains.sector(0), Long.BYTES)
+                    .get(U64, 0);
+            new Checks(file.name())
+                    .that(
+                            lba == grains.number(0) * header.grainSize(),
+                            "compressed grain of sector " + grains.number(0) * header.grainSize(),
+                            "marked as that of sector " + Long.toUnsignedString(lba),
+                            "its own sector");
+        }
     }
 }

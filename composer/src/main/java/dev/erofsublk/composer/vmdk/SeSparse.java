@@ -160,7 +160,7 @@ final class SeSparse {
             }
         }
         // A directory that is not where the header says reads as empty if zeros are there.
-        boolean orphans = used.isEmpty() && file.hasData(offsets[TABLES]);
+        boolean orphans = used.isEmpty() && file.hasData(offsets[TABLES], offsets[TABLES] + TABLE_SECTORS);
         check.that(!orphans, REGIONS[DIRECTORY], region(DIRECTORY), "a directory of the tables that the file holds");
     }
 

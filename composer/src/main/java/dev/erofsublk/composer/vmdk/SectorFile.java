@@ -18,6 +18,8 @@ record SectorFile(Blob blob) {
     static final ValueLayout.OfInt U32 = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     static final ValueLayout.OfLong U64 = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
+    private static final long LOOK_SECTORS = 128;
+
     /** What messages call it. */
     String name() {
         return blob.name();
@@ -62,15 +64,14 @@ record SectorFile(Blob blob) {
         return target;
     }
 
-    /** Whether one of the bytes of this range, as far as the file has them, is not zero; of at most 64 KiB. */
-    boolean hasData(long sector) throws IOException {
-        if (sector < 0 || sector >= sectors()) {
+    /** Whether there is anything but zeros between two sectors; of a long range the first 64 KiB are looked at. */
+    boolean hasData(long from, long to) throws IOException {
+        long end = Math.min(Math.min(to, sectors()), from + LOOK_SECTORS);
+        if (from < 0 || from >= end) {
             return false;
         }
         try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(Math.min(65536, blob.size() - sector * Limits.SECTOR), 8);
-            read(sector, bytes.byteSize(), bytes);
-            return !allZero(bytes);
+            return !allZero(read(arena, "data", from, (end - from) * Limits.SECTOR));
         }
     }
 

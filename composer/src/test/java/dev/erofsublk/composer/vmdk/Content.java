@@ -4,6 +4,7 @@ package dev.erofsublk.composer.vmdk;
 import dev.erofsublk.composer.Confinement;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
+import dev.erofsublk.composer.Zeros;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -55,10 +56,22 @@ final class Content {
     }
 
     static void each(FlatImage flat, Sink sink) throws IOException {
+        each(flat, true, sink);
+    }
+
+    /** All bytes but those of holes. */
+    static void eachStored(FlatImage flat, Sink sink) throws IOException {
+        each(flat, false, sink);
+    }
+
+    private static void each(FlatImage flat, boolean holes, Sink sink) throws IOException {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment buffer = arena.allocate(CHUNK, 4096);
             for (int i = 0; i < flat.extentCount(); i++) {
                 Extent extent = flat.extent(i);
+                if (!holes && extent.source() == Zeros.INSTANCE) {
+                    continue;
+                }
                 for (long done = 0; done < extent.length(); ) {
                     MemorySegment part = buffer.asSlice(0, Math.min(CHUNK, extent.length() - done));
                     extent.source().read(extent.sourceOffset() + done, part);
