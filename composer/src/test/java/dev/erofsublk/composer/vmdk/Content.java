@@ -49,6 +49,23 @@ final class Content {
         return all;
     }
 
+    /** A part of a device. */
+    static byte[] bytes(FlatImage flat, long start, int length) throws IOException {
+        byte[] part = new byte[length];
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment buffer = arena.allocate(length, 4096);
+            for (int done = 0; done < length; ) {
+                Extent extent = flat.extent(flat.indexOf(start + done));
+                long skip = start + done - extent.start();
+                long n = Math.min(length - done, extent.length() - skip);
+                extent.source().read(extent.sourceOffset() + skip, buffer.asSlice(done, n));
+                done += (int) n;
+            }
+            MemorySegment.copy(buffer, ValueLayout.JAVA_BYTE, 0, part, 0, length);
+        }
+        return part;
+    }
+
     static byte[] bytes(Path image) throws IOException {
         try (VmdkImage disk = VmdkImage.open(image, Confinement.OWN_FOLDER)) {
             return bytes(disk.flat());
