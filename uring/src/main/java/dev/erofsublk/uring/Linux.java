@@ -55,6 +55,7 @@ public final class Linux {
     public static final int MFD_CLOEXEC = 1;
 
     private static final int SEEK_END = 2;
+    private static final int SEEK_DATA = 3;
     private static final int AT_EMPTY_PATH = 0x1000; // linux/fcntl.h
     private static final int STATX_BASIC_STATS = 0x7ff; // linux/stat.h
     private static final int STATX_BYTES = 256;
@@ -176,6 +177,15 @@ public final class Linux {
             done += n;
         }
         return done;
+    }
+
+    /**
+     * Whether {@code [offset, offset + bytes)} of a file is a hole, which reads as zeros; false where the file system
+     * cannot tell.
+     */
+    public static boolean isHole(int fd, long offset, long bytes) {
+        long data = Syscall.call(Syscall.LSEEK, fd, offset, SEEK_DATA, 0, 0, 0);
+        return data >= offset + bytes;
     }
 
     /** Writes all of {@code source} at {@code offset}. */
