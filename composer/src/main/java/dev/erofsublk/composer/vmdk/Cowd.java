@@ -20,7 +20,7 @@ import java.lang.foreign.MemorySegment;
  * @param capacity sectors of the extent
  * @param grainSize sectors of a grain, a power of two; usually 1
  */
-record Cowd(SectorFile file, long capacity, long grainSize, long directory, long nextFree) {
+record Cowd(SectorFile file, long capacity, long grainSize, long directory) {
     static final int MAGIC = 0x44574f43; // "COWD"
     static final int HEADER_SECTORS = 4;
     static final int TABLE_ENTRIES = 4096;
@@ -34,7 +34,7 @@ record Cowd(SectorFile file, long capacity, long grainSize, long directory, long
             check.that(h.get(U32, 4) == 1, "version", Integer.toUnsignedString(h.get(U32, 4)), "1");
             check.that(h.get(U32, 8) == SPARSE, "flags", "0x" + Integer.toHexString(h.get(U32, 8)), "3");
             check.that(h.get(U32, 1648) == 0, "dirty", h.get(U32, 1648), "0: an extent that was closed by its writer");
-            Cowd cowd = new Cowd(file, unsigned(h, 12), unsigned(h, 16), unsigned(h, 20), unsigned(h, 28));
+            Cowd cowd = new Cowd(file, unsigned(h, 12), unsigned(h, 16), unsigned(h, 20));
             check.that(cowd.capacity > 0, "capacity", 0, "1 sector or more");
             check.that(
                     Long.bitCount(cowd.grainSize) == 1 && cowd.grainSize <= Limits.GRAIN_SECTORS,

@@ -58,8 +58,11 @@ final class DescriptorParser {
             throw refused("createType", "missing", "a VMDK: its magic, or a text with this key");
         }
         int number = 0;
-        for (String line : all.split("\n", -1)) {
-            parseLine(++number, line.strip());
+        for (int start = 0; start < all.length(); ) {
+            int end = all.indexOf('\n', start);
+            end = end < 0 ? all.length() : end;
+            parseLine(++number, all.substring(start, end).strip());
+            start = end + 1;
         }
         String version = required("version");
         if (!version.equals("1") && !version.equals("2") && !version.equals("3")) {

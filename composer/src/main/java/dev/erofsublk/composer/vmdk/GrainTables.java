@@ -91,7 +91,8 @@ final class GrainTables {
     }
 
     private void requireTablesApart(String name, int[] directory, long sector, long bytes) throws ImageException {
-        long[] starts = new long[directory.length + 1];
+        long[] starts =
+                new long[(int) Arrays.stream(directory).filter(this::isTable).count()];
         int count = 0;
         for (int i = 0; i < directory.length; i++) {
             if (isTable(directory[i])) {
@@ -106,10 +107,10 @@ final class GrainTables {
                 starts[count++] = table;
             }
         }
-        Arrays.sort(starts, 0, count);
+        Arrays.sort(starts);
         long directoryEnd = sector + (bytes + Limits.SECTOR - 1) / Limits.SECTOR;
         long previousEnd = 0;
-        for (int i = 0; i < count; i++) {
+        for (int i = 0; i < starts.length; i++) {
             long end = starts[i] + tableBytes / Limits.SECTOR;
             if (starts[i] < previousEnd || (starts[i] < directoryEnd && end > sector)) {
                 throw new ImageException(
@@ -182,7 +183,7 @@ final class GrainTables {
                     run++;
                 }
                 long bytes = (long) run * tableBytes;
-                file.read(Integer.toUnsignedLong(directory[i]), bytes, buffer.asSlice(at, bytes));
+                file.readOrHole(Integer.toUnsignedLong(directory[i]), bytes, buffer.asSlice(at, bytes));
             } else {
                 MemorySegment table = buffer.asSlice(at, tableBytes);
                 table.fill((byte) 0);

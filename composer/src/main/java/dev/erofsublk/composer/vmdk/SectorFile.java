@@ -3,6 +3,7 @@ package dev.erofsublk.composer.vmdk;
 
 import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.ImageException;
+import dev.erofsublk.uring.Linux;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -54,6 +55,15 @@ record SectorFile(Blob blob) {
     /** Reads a range, which {@link #require} has accepted, into the start of {@code target}. */
     void read(long sector, long bytes, MemorySegment target) throws IOException {
         blob.read(sector * Limits.SECTOR, target.asSlice(0, bytes));
+    }
+
+    /** {@link #read} without reading a hole, which would fill the page cache with zeros: sparse disks are full of them. */
+    void readOrHole(long sector, long bytes, MemorySegment target) throws IOException {
+        if (Linux.isHole(blob.fd(), sector * Limits.SECTOR, bytes)) {
+            target.asSlice(0, bytes).fill((byte) 0);
+        } else {
+            read(sector, bytes, target);
+        }
     }
 
     /** {@link #require} and {@link #read} in one, into memory of {@code arena}. */

@@ -146,13 +146,14 @@ class VmdkCorruptionTest {
         return ((com.sun.management.ThreadMXBean) ManagementFactory.getThreadMXBean()).getCurrentThreadAllocatedBytes();
     }
 
+    /** Runs for 8 seconds, or {@code -Dfuzz.seconds=N}. */
     @Test
     void randomDamageRaisesNothingButRefusals() throws IOException {
         long seed = System.nanoTime();
         System.out.println("VmdkCorruptionTest fuzz seed " + seed);
         Random random = new Random(seed);
         List<Fixture> fixtures = Fixture.all();
-        long end = System.nanoTime() + 8_000_000_000L;
+        long end = System.nanoTime() + Long.getLong("fuzz.seconds", 8) * 1_000_000_000L;
         int runs = 0;
         TreeSet<String> reasons = new TreeSet<>();
         while (System.nanoTime() < end) {

@@ -362,18 +362,20 @@ class VmdkSparseTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"1, 1000, 1, 1000", "16, 1000000, 250, 30000"})
+    @CsvSource({"1, 1000, 1, 1000", "16, 1000000, 250, 10000"})
     void openingATerabyteIsQuick(int tebibytes, int grains, int perTable, int millis) throws IOException {
         writeHuge((long) tebibytes << 31, grains, perTable);
-        VmdkImage.open(disk, Confinement.OWN_FOLDER).close(); // loads the classes
-        long start = System.nanoTime();
-        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER)) {
-            long took = (System.nanoTime() - start) / 1_000_000;
-            System.out.println(tebibytes + " TiB with " + grains + " grains opened in " + took + " ms");
-            assertThat(took).isLessThan(millis);
-            assertThat(image.flat().size()).isEqualTo((long) tebibytes << 40);
-            assertThat(image.flat().extentCount()).isEqualTo(2 * grains);
+        long best = Long.MAX_VALUE;
+        for (int i = 0; i < 3; i++) { // the machine may be busy with other things
+            long start = System.nanoTime();
+            try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER)) {
+                best = Math.min(best, (System.nanoTime() - start) / 1_000_000);
+                assertThat(image.flat().size()).isEqualTo((long) tebibytes << 40);
+                assertThat(image.flat().extentCount()).isEqualTo(2 * grains);
+            }
         }
+        System.out.println(tebibytes + " TiB with " + grains + " grains opened in " + best + " ms");
+        assertThat(best).isLessThan(millis);
     }
 
     /** As qemu-img makes it: all tables there, twice, most of them holes in the file. Grains are far apart. */
