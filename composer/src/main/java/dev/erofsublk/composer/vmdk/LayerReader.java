@@ -11,6 +11,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -19,6 +20,7 @@ import org.jspecify.annotations.Nullable;
 /** Reads an image and all below it, lowest first, and lays each over the one below. */
 final class LayerReader {
     private static final int MAGIC_BYTES = 4;
+    private static final int CONTENT_ID_DIGITS = 8;
 
     private final OpenFiles files;
     private final Set<Blob> chain = new HashSet<>(); // by identity, which is that of the file: each is opened once
@@ -63,12 +65,28 @@ final class LayerReader {
             while (end < bytes.length && bytes[end] != 0) {
                 end++;
             }
-            if (!SectorFile.allZero(text.asSlice(end))) {
+            if (!isPadding(bytes, end)) {
                 throw new ImageException(
                         blob.name(), "descriptor", "binary, or goes on behind a NUL at " + end, "VMDK magic or text");
             }
             return bytes;
         }
+    }
+
+    /**
+     * Whether nothing is hidden behind the NUL at {@code nul}. When QEMU writes a content id with leading zeros over
+     * another, without them, the text moves up by as many bytes, and its own end shows again behind the NUL.
+     */
+    private static boolean isPadding(byte[] text, int nul) {
+        int end = text.length;
+        while (end > nul && text[end - 1] == 0) {
+            end--;
+        }
+        int left = end - nul - 1;
+        return left <= 0
+                || (left < CONTENT_ID_DIGITS
+                        && left <= nul
+                        && Arrays.equals(text, nul - left, nul, text, nul + 1, end));
     }
 
     private Layer sparse(SectorFile file, HostedSparse sparse) throws IOException {

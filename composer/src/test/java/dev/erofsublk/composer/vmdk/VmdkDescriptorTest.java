@@ -218,6 +218,17 @@ class VmdkDescriptorTest {
     }
 
     @Test
+    void theEndThatQemuLeavesBehindAShorterContentIdIsNoText() throws IOException {
+        String text = SparseBuilder.descriptor("vmfs", "RW 100 FLAT \"f\" 0", "1", "");
+        describe(text + "\0ide\"\n\0\0\0");
+        assertThat(Content.bytes(disk)).isEqualTo(flat);
+        describe(text + "\0adf\"\n\0\0\0");
+        refused("goes on behind a NUL");
+        describe(text + "\0pe = \"ide\"\n");
+        refused("goes on behind a NUL");
+    }
+
+    @Test
     void aDescriptorOfAMebibyteIsRefusedAndNotCutOff() throws IOException {
         String text = SparseBuilder.descriptor("vmfs", "RW 100 FLAT \"f\" 0", "1", "");
         String comment = "# " + "x".repeat(997) + "\n";
