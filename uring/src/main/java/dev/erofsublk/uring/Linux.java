@@ -28,7 +28,15 @@ public final class Linux {
     public static final int O_CLOEXEC = 02000000;
     public static final int O_NOFOLLOW = Syscall.AARCH64 ? 0100000 : 0400000;
     public static final int O_DIRECT = Syscall.AARCH64 ? 0200000 : 040000;
+    private static final int O_DIRECTORY = Syscall.AARCH64 ? 040000 : 0200000;
+    private static final int O_PATH = 010000000;
     private static final int AT_FDCWD = -100;
+
+    // linux/openat2.h
+    private static final int RESOLVE_NO_MAGICLINKS = 0x02;
+    private static final int RESOLVE_NO_SYMLINKS = 0x04;
+    private static final int RESOLVE_BENEATH = 0x08;
+    private static final int OPEN_HOW_BYTES = 24;
 
     // asm-generic/mman-common.h
     public static final int PROT_NONE = 0;
@@ -49,6 +57,7 @@ public final class Linux {
     public static final int MFD_CLOEXEC = 1;
 
     private static final int SEEK_END = 2;
+    private static final int SEEK_DATA = 3;
     private static final int AT_EMPTY_PATH = 0x1000; // linux/fcntl.h
     private static final int STATX_BASIC_STATS = 0x7ff; // linux/stat.h
     private static final int STATX_BYTES = 256;
@@ -93,6 +102,36 @@ public final class Linux {
             long fd = Syscall.call(
                     Syscall.OPENAT, AT_FDCWD, arena.allocateFrom(path).address(), flags | O_CLOEXEC, mode, 0, 0);
             return (int) checked(fd, "open", path);
+        }
+    }
+
+    /**
+     * Opens {@code path} below {@code directory} and nowhere else: the kernel refuses with {@link Errno#EXDEV} a
+     * {@code ..}, a symbolic link or an absolute path that leaves it, at the moment of opening, so that no renaming can
+     * come between check and use ({@code openat2(2)}, Linux 5.6).
+     *
+     * @param directory absolute and without symbolic links; {@link Errno#ELOOP} if one has been put there
+     * @param path relative to it
+     * @param flags as for {@link #open}
+     */
+    public static int openBeneath(String directory, String path, int flags) throws LinuxException {
+        int at = openat2(AT_FDCWD, directory, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS, directory);
+        try {
+            return openat2(at, path, flags, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, directory + ", " + path);
+        } finally {
+            close(at);
+        }
+    }
+
+    private static int openat2(int at, String path, int flags, int resolve, String arguments) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            // struct open_how {__u64 flags, mode, resolve}
+            MemorySegment how = arena.allocate(OPEN_HOW_BYTES, 8);
+            how.set(JAVA_LONG, 0, flags | O_CLOEXEC);
+            how.set(JAVA_LONG, 16, resolve);
+            long name = arena.allocateFrom(path).address();
+            long fd = Syscall.call(Syscall.OPENAT2, at, name, how.address(), OPEN_HOW_BYTES, 0, 0);
+            return (int) checked(fd, "openat2", arguments);
         }
     }
 
@@ -154,6 +193,15 @@ public final class Linux {
             n = Syscall.call(Syscall.PREAD64, fd, target.address(), target.byteSize(), offset, 0, 0);
         } while (n == -Errno.EINTR);
         return checked(n, "pread", "fd " + fd + ", offset " + offset);
+    }
+
+    /**
+     * Whether {@code [offset, offset + bytes)} of a file is a hole, which reads as zeros; false where the file system
+     * cannot tell.
+     */
+    public static boolean isHole(int fd, long offset, long bytes) {
+        long data = Syscall.call(Syscall.LSEEK, fd, offset, SEEK_DATA, 0, 0, 0);
+        return data >= offset + bytes;
     }
 
     /** Writes all of {@code source} at {@code offset}. */
