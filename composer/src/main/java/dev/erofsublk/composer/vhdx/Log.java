@@ -114,7 +114,15 @@ final class Log {
         if (budget < 0) {
             throw new ImageException(name, "log", "entries that overlap many times over", "a ring of entries");
         }
-        Optional<LogEntry> entry = Optional.ofNullable(LogEntry.read(ring, position));
+        Optional<LogEntry> entry = LogEntry.read(ring, position);
+        if (entry.isPresent() && !entry.get().consistent()) {
+            // The checksum says that no write was interrupted here: to go on without this entry would lose its writes.
+            throw new ImageException(
+                    name,
+                    "log entry at byte " + position,
+                    entry.get().descriptors() + " descriptors in " + length + " bytes",
+                    "descriptors and data sectors of one sequence number that fill the entry");
+        }
         entries.put(position, entry);
         return entry;
     }

@@ -4,12 +4,12 @@ package dev.erofsublk.composer.vhdx;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.Optional;
 import java.util.UUID;
 import java.util.zip.CRC32C;
-import org.jspecify.annotations.Nullable;
 
 /**
- * A valid entry of the log: what was about to be written to the file in one step.
+ * An entry of the log: what was about to be written to the file in one step.
  *
  * <pre>
  *   @0 "loge"  @4 crc-32c of the entry with this field 0  @8 u32 EntryLength  @12 u32 Tail  @16 u64 SequenceNumber
@@ -63,8 +63,8 @@ record LogEntry(
         return plausible ? (int) length : 0;
     }
 
-    /** The entry at {@code position}, whose header is plausible, if it is whole; null if not. */
-    static @Nullable LogEntry read(ByteBuffer ring, int position) {
+    /** The entry at {@code position}, whose header is plausible, if its checksum says that all of it was written. */
+    static Optional<LogEntry> read(ByteBuffer ring, int position) {
         LogEntry entry = new LogEntry(
                 ring,
                 position,
@@ -74,7 +74,7 @@ record LogEntry(
                 ring.getInt(position + 24),
                 ring.getLong(position + 48),
                 ring.getLong(position + 56));
-        return entry.checksum() == (ring.getInt(position + 4) & 0xffffffffL) && entry.whole() ? entry : null;
+        return entry.checksum() == (ring.getInt(position + 4) & 0xffffffffL) ? Optional.of(entry) : Optional.empty();
     }
 
     private long checksum() {
@@ -87,7 +87,8 @@ record LogEntry(
         return crc.getValue();
     }
 
-    private boolean whole() {
+    /** Whether descriptors and data sectors belong to this entry and fill it, as its length says. */
+    boolean consistent() {
         int dataSectors = 0;
         for (int i = 0; i < descriptors; i++) {
             int at = descriptor(i);
@@ -95,19 +96,17 @@ record LogEntry(
             if ((!data && ring.getInt(at) != ZERO) || ring.getLong(at + 24) != sequence) {
                 return false;
             }
-            if (data && !sectorWhole(dataSectors++)) {
+            if (data && !belongs(dataSectors++)) {
                 return false;
             }
         }
-        return true;
+        return headSectors() + dataSectors == length / SECTOR;
     }
 
-    private boolean sectorWhole(int index) {
-        if (headSectors() + index >= length / SECTOR) {
-            return false;
-        }
-        int at = dataSector(index);
-        return ring.getInt(at) == DATA_SECTOR
+    private boolean belongs(int dataSector) {
+        int at = dataSector(dataSector);
+        return headSectors() + dataSector < length / SECTOR
+                && ring.getInt(at) == DATA_SECTOR
                 && ring.getInt(at + 4) == (int) (sequence >>> 32)
                 && ring.getInt(at + SECTOR - 4) == (int) sequence;
     }
