@@ -20,6 +20,7 @@ import java.util.Arrays;
 import java.util.BitSet;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
 import java.util.UUID;
@@ -177,7 +178,7 @@ class VhdxChainTest {
         locator.put("absolute_win32_path", "\\\\?\\C:\\vm\\third.vhdx");
         locator.put("volume_path", "\\\\?\\Volume{26a21bda-a627-11d7-9931-806e6f6e6963}\\vm\\second.vhdx");
         locator.put("relative_path", ".\\sub\\first.vhdx");
-        locator.put("parent_linkage", "{" + DATA_WRITE_GUID.toString().toUpperCase(java.util.Locale.ROOT) + "}");
+        locator.put("parent_linkage", "{" + DATA_WRITE_GUID.toString().toUpperCase(Locale.ROOT) + "}");
         Path child = new VhdxBuilder(base.length, MIB, 512).child(locator).write(folder.resolve("child.avhdx"));
 
         assertContent(child, base); // the relative one

@@ -15,6 +15,8 @@ import dev.erofsublk.uring.Linux;
 import java.io.IOException;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.Random;
@@ -222,7 +224,7 @@ class VhdxLogTest {
         byte[] bat = new byte[SECTOR];
         image.file().get(VhdxBuilder.BAT, bat);
         byte[] sector = bytes(SECTOR);
-        ByteBuffer.wrap(bat).order(java.nio.ByteOrder.LITTLE_ENDIAN).putLong(8, 10L * MIB | FULL);
+        ByteBuffer.wrap(bat).order(ByteOrder.LITTLE_ENDIAN).putLong(8, 10L * MIB | FULL);
         Entry entry = new Entry(7, 0).data(VhdxBuilder.BAT, bat).data(10L * MIB + SECTOR, sector);
         entry.last = 11L * MIB;
         log.add(entry);
@@ -309,7 +311,7 @@ class VhdxLogTest {
         ByteBuffer file = image.file();
         for (int at = 0; at < MIB; at += SECTOR) {
             int entry = VhdxBuilder.LOG + at;
-            file.put(entry, "loge".getBytes(java.nio.charset.StandardCharsets.US_ASCII));
+            file.put(entry, "loge".getBytes(StandardCharsets.US_ASCII));
             file.putInt(entry + 8, MIB).putLong(entry + 16, 1 + at);
             VhdxBuilder.guid(file, entry + 32, LogBuilder.GUID);
         }
