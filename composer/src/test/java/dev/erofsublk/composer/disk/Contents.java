@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.composer.disk;
 
+import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.FlatImage;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -39,6 +40,26 @@ public final class Contents {
             }
         }
         return HexFormat.of().formatHex(digest.digest());
+    }
+
+    /** The first byte in which device and raw file differ, in length too; -1 if there is none. */
+    public static long mismatch(FlatImage image, Path raw) throws IOException {
+        try (Arena arena = Arena.ofConfined();
+                Blob file = Blob.open(raw)) {
+            MemorySegment ours = arena.allocate(PIECE);
+            MemorySegment theirs = arena.allocate(PIECE);
+            long common = Math.min(image.size(), file.size());
+            for (long at = 0; at < common; at += PIECE) {
+                long length = Math.min(PIECE, common - at);
+                image.read(at, ours.asSlice(0, length));
+                file.read(at, theirs.asSlice(0, length));
+                long wrong = MemorySegment.mismatch(ours, 0, length, theirs, 0, length);
+                if (wrong >= 0) {
+                    return at + wrong;
+                }
+            }
+            return image.size() == file.size() ? -1 : common;
+        }
     }
 
     /** SHA-256 of a file. */
