@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.composer;
 
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Objects;
 
 /**
  * A device, flattened: extents in ascending order that cover every byte from 0 to {@link #size()} without gap or
@@ -77,6 +80,24 @@ public final class FlatImage implements AutoCloseable {
         return sources;
     }
 
+    /**
+     * Reads {@code target.byteSize()} bytes at {@code offset}, all of which lie within {@link #size()}. For parsers and
+     * tools; servers read through an {@link AddressSpace}.
+     *
+     * @param target native memory
+     * @throws IOException as {@link Source#read}
+     */
+    public void read(long offset, MemorySegment target) throws IOException {
+        long end = Math.addExact(offset, target.byteSize());
+        Objects.checkFromToIndex(offset, end, size());
+        long at = offset;
+        for (int i = offset < end ? indexOf(offset) : 0; at < end; i++) {
+            long stop = Math.min(end, starts[i + 1]);
+            sources.get(sourceOf[i]).read(sourceOffsets[i] + (at - starts[i]), target.asSlice(at - offset, stop - at));
+            at = stop;
+        }
+    }
+
     @Override
     public void close() {
         for (int i = sources.size(); i-- > 0; ) {
@@ -139,6 +160,31 @@ public final class FlatImage implements AutoCloseable {
             }
             size = Math.addExact(size, length);
             return this;
+        }
+
+        /**
+         * Lays what {@code image} has in a range: the way in which a child takes bytes from its parent.
+         *
+         * @param offset first byte of the range, which lies within the image; any value
+         */
+        public Builder append(long length, FlatImage image, long offset) {
+            long end = Math.addExact(offset, length);
+            Objects.checkFromToIndex(offset, end, image.size());
+            long at = offset;
+            for (int i = offset < end ? image.indexOf(offset) : 0; at < end; i++) {
+                long stop = Math.min(end, image.starts[i + 1]);
+                append(
+                        stop - at,
+                        image.sources.get(image.sourceOf[i]),
+                        image.sourceOffsets[i] + (at - image.starts[i]));
+                at = stop;
+            }
+            return this;
+        }
+
+        /** Extents laid so far: what a reader bounds where an image could ask for any number of them. */
+        public int extentCount() {
+            return count;
         }
 
         /** Lays zeros. */
