@@ -279,6 +279,27 @@ public final class Linux {
         }
     }
 
+    /**
+     * Whether all of a mapping's pages are in memory, so that touching them waits for no disk.
+     *
+     * <p>Where the caller could neither write nor owns the mapped file, the kernel answers yes to everything
+     * (mm/mincore.c, can_do_mincore).
+     *
+     * @param address page-aligned
+     * @param scratch a byte for each page
+     */
+    public static boolean isInMemory(long address, long bytes, MemorySegment scratch) {
+        if (Syscall.call(Syscall.MINCORE, address, bytes, scratch.address(), 0, 0, 0) != 0) {
+            return false;
+        }
+        for (long page = 0, pages = (bytes + PAGE_SIZE - 1) / PAGE_SIZE; page < pages; page++) {
+            if ((scratch.get(JAVA_BYTE, page) & 1) == 0) {
+                return false;
+            }
+        }
+        return true;
+    }
+
     public static int processId() {
         return (int) Syscall.call(Syscall.GETPID, 0, 0, 0, 0, 0, 0);
     }

@@ -33,6 +33,7 @@ final class Syscall {
     static final int IOCTL = AARCH64 ? 29 : 16;
     static final int PREAD64 = AARCH64 ? 67 : 17;
     static final int PWRITE64 = AARCH64 ? 68 : 18;
+    static final int MINCORE = AARCH64 ? 232 : 27;
     static final int MADVISE = AARCH64 ? 233 : 28;
     static final int GETPID = AARCH64 ? 172 : 39;
     static final int SOCKET = AARCH64 ? 198 : 41;
