@@ -2,6 +2,7 @@
 package dev.erofsublk.ublk;
 
 import dev.erofsublk.composer.AddressSpace;
+import dev.erofsublk.composer.Residency;
 import dev.erofsublk.uring.Cqe;
 import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.IoUring;
@@ -28,13 +29,15 @@ final class Queue implements AutoCloseable {
     private static final int SECTOR_SHIFT = 9;
     private static final long PAGE_MASK = -Linux.PAGE_SIZE;
 
-    private final int fd;
     private final int id;
+    private final long head;
     private final int depth;
     private final int commitCommand;
     private final int fetchCommand;
     private final int getDataCommand;
     private final AddressSpace space;
+    private final Residency residency;
+    private final Loading loading;
     private final long size;
     private final Ring ring;
     private final MemorySegment sqes;
@@ -54,11 +57,14 @@ final class Queue implements AutoCloseable {
             AddressSpace space,
             Ring ring,
             MemorySegment descriptors,
-            long scratchAddress) {
-        this.fd = fd;
+            long scratchAddress)
+            throws LinuxException {
         this.id = id;
         this.space = space;
         this.ring = ring;
+        residency = space.residency();
+        loading = new Loading(space, ring);
+        head = ring.registerFile(fd) ? IoCmd.head(IoUring.IOSQE_FIXED_FILE, 0) : IoCmd.head(0, fd);
         this.descriptors = descriptors;
         depth = device.depth();
         boolean encoded = device.has(Feature.CMD_IOCTL_ENCODE);
@@ -86,6 +92,7 @@ final class Queue implements AutoCloseable {
         }
         Ring ring = Ring.create(device.depth(), flags);
         try {
+            ring.registerDescriptor();
             long bytes = pageUp((long) device.depth() * UblkCmd.IO_DESC_BYTES);
             long address = Linux.mmap(
                     0, bytes, Linux.PROT_READ, Linux.MAP_SHARED | Linux.MAP_POPULATE, fd, id * DESCRIPTOR_STRIDE);
@@ -129,31 +136,51 @@ final class Queue implements AutoCloseable {
     /** Serves until the device is stopped and every tag has come back. */
     void run() throws LinuxException {
         while (tagsOut > 0) {
-            ring.submitAndWait(1);
-            int ready = ring.ready();
-            for (int i = 0; i < ready; i++) {
-                long cqe = ring.cqe(i);
-                complete((int) Cqe.userData(ring.cqes(), cqe), Cqe.result(ring.cqes(), cqe));
+            turn();
+        }
+    }
+
+    /** One system call and what it brought; a method of its own, so that C2 compiles it as such and not as a loop body. */
+    private void turn() throws LinuxException {
+        ring.submitAndWait(1);
+        int ready = ring.ready();
+        for (int i = 0; i < ready; i++) {
+            long cqe = ring.cqe(i);
+            long userData = Cqe.userData(ring.cqes(), cqe);
+            int result = Cqe.result(ring.cqes(), cqe);
+            if (userData >>> Integer.SIZE == 0 && result == UblkCmd.IO_RES_OK) {
+                serve((int) userData);
+            } else {
+                exceptional(userData, result);
             }
-            ring.consume(ready);
+        }
+        ring.consume(ready);
+    }
+
+    private void exceptional(long userData, int result) throws LinuxException {
+        int tag = UserData.tag(userData);
+        switch (UserData.kind(userData)) {
+            case UserData.COMMAND -> {
+                switch (result) {
+                    case UblkCmd.IO_RES_ABORT -> tagsOut--;
+                    // A write cannot be refused before its data are taken, and without NEED_GET_DATA the driver would
+                    // copy them to the last commit's address, fail, and deliver the write again for ever
+                    // (ublk_start_io).
+                    case UblkCmd.IO_RES_NEED_GET_DATA -> submit(getDataCommand, tag, 0, scratch);
+                    default ->
+                        throw new LinuxException(
+                                "UBLK_IO_COMMIT_AND_FETCH_REQ", "queue " + id + ", tag " + tag, -result);
+                }
+            }
+            case UserData.POPULATED -> loaded(tag, result == 0);
+            case UserData.POPULATED_EXACTLY -> finish(tag, result == 0);
+            case UserData.AHEAD -> loading.cameAhead(userData, result);
+            case UserData.INBOX -> loading.drainInbox(this::finish);
+            default -> throw new IllegalStateException("user data 0x" + Long.toHexString(userData));
         }
     }
 
-    private void complete(int tag, int result) throws LinuxException {
-        if (result == UblkCmd.IO_RES_OK) {
-            serve(tag);
-        } else if (result == UblkCmd.IO_RES_ABORT) {
-            tagsOut--;
-        } else if (result == UblkCmd.IO_RES_NEED_GET_DATA) {
-            // A write cannot be refused before its data are taken, and without NEED_GET_DATA the driver would copy
-            // them to the last commit's address, fail, and deliver the write again for ever (ublk_start_io).
-            submit(getDataCommand, tag, 0, scratch);
-        } else {
-            throw new LinuxException("UBLK_IO_COMMIT_AND_FETCH_REQ", "queue " + id + ", tag " + tag, -result);
-        }
-    }
-
-    private void serve(int tag) {
+    private void serve(int tag) throws LinuxException {
         long descriptor = (long) tag * UblkCmd.IO_DESC_BYTES;
         long startSector = IoDesc.startSector(descriptors, descriptor);
         int sectors = IoDesc.sectors(descriptors, descriptor);
@@ -169,12 +196,53 @@ final class Queue implements AutoCloseable {
         long address = space.address(run, offset);
         // What lies behind the run's end comes again as a request of its own: a shorter result completes only so much.
         int length = (int) Math.min(bytes, space.runEnd(run) - offset);
+        long position = space.position(run, address);
+        if (!residency.covers(position, length) && !loading.isLoaded(position, length)) {
+            loading.start(tag, offset, position, length);
+            return;
+        }
         if (lastSector[tag] == startSector && lastSectors[tag] == sectors && !readable(address, length)) {
             fail(tag, -Errno.EIO);
             return;
         }
         lastSector[tag] = startSector;
         lastSectors[tag] = sectors;
+        submit(commitCommand, tag, length, address);
+    }
+
+    /** All units of a tag's request have been populated, or not all could be: then its own bytes may still be there. */
+    private void loaded(int tag, boolean all) throws LinuxException {
+        // The descriptor is as it was: it is the driver's again only once the request is committed.
+        long offset = IoDesc.startSector(descriptors, (long) tag * UblkCmd.IO_DESC_BYTES) << SECTOR_SHIFT;
+        int run = space.run(offset);
+        long address = space.address(run, offset);
+        int length = length(tag, run, offset);
+        if (all) {
+            loading.mark(space.position(run, address), length);
+            commit(tag, address, length);
+        } else {
+            loading.populateExactly(tag, address, length);
+        }
+    }
+
+    /** A tag's own bytes can be copied now, or will never be. */
+    private void finish(int tag, boolean readable) {
+        if (!readable) {
+            fail(tag, -Errno.EIO);
+            return;
+        }
+        long offset = IoDesc.startSector(descriptors, (long) tag * UblkCmd.IO_DESC_BYTES) << SECTOR_SHIFT;
+        int run = space.run(offset);
+        commit(tag, space.address(run, offset), length(tag, run, offset));
+    }
+
+    private int length(int tag, int run, long offset) {
+        long bytes = (long) IoDesc.sectors(descriptors, (long) tag * UblkCmd.IO_DESC_BYTES) << SECTOR_SHIFT;
+        return (int) Math.min(bytes, space.runEnd(run) - offset);
+    }
+
+    private void commit(int tag, long address, int length) {
+        lastSector[tag] = -1; // it was looked at just now
         submit(commitCommand, tag, length, address);
     }
 
@@ -195,7 +263,7 @@ final class Queue implements AutoCloseable {
 
     private void submit(int command, int tag, int result, long address) {
         // Never -1: there is an entry for each tag, and a tag has at most one command on its way.
-        IoCmd.fill(sqes, ring.nextSqe(), fd, command, id, tag, result, address);
+        IoCmd.write(sqes, ring.claimSqe(), head, command, id, tag, result, address);
     }
 
     private static long pageUp(long bytes) {
@@ -205,6 +273,7 @@ final class Queue implements AutoCloseable {
     /** Lets the driver take back what it still holds; after that the mapping and the descriptor are free to go. */
     @Override
     public void close() {
+        loading.close();
         ring.close();
         Linux.munmap(descriptors.address(), descriptors.byteSize());
         Linux.munmap(scratch, scratchBytes);

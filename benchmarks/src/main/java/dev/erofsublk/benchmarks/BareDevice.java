@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.benchmarks;
+
+import dev.erofsublk.composer.AddressSpace;
+import dev.erofsublk.composer.Blob;
+import dev.erofsublk.composer.FlatImage;
+import dev.erofsublk.composer.Zeros;
+import dev.erofsublk.ublk.ControlDevice;
+import dev.erofsublk.ublk.Device;
+import dev.erofsublk.ublk.DeviceOptions;
+import java.io.IOException;
+import java.nio.file.Path;
+
+/**
+ * Serves a file of no format, or zeros, until it is killed: what the comparison needs beside the command itself.
+ *
+ * <p>Arguments: ID QUEUES DEPTH, then the path of a file or block device, or {@code zeros:BYTES}. A device of zeros is
+ * our null target: all of it is the kernel's one page of zeros, so the rest is the cost of serving.
+ */
+public final class BareDevice {
+    private BareDevice() {}
+
+    public static void main(String[] args) throws IOException, InterruptedException {
+        DeviceOptions options = new DeviceOptions(
+                Integer.parseInt(args[0]),
+                Integer.parseInt(args[1]),
+                Integer.parseInt(args[2]),
+                4096,
+                DeviceOptions.DEFAULT_MAX_IO_BYTES);
+        try (FlatImage image = image(args[3]);
+                AddressSpace space = AddressSpace.map(image);
+                ControlDevice control = ControlDevice.open();
+                Device device = Device.start(control, space, options)) {
+            System.out.println(device.info().blockPath());
+            device.awaitStopped();
+        }
+    }
+
+    private static FlatImage image(String what) throws IOException {
+        FlatImage.Builder builder = FlatImage.builder(4096);
+        if (what.startsWith("zeros:")) {
+            return builder.append(Long.parseLong(what.substring("zeros:".length())), Zeros.INSTANCE, 0)
+                    .build();
+        }
+        Blob blob = Blob.open(Path.of(what));
+        return builder.append(blob.size() & -4096L, blob, 0).build();
+    }
+}
