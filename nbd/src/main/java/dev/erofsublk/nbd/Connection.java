@@ -26,7 +26,7 @@ final class Connection {
 
     /** Serves a client that begins with a handshake. Called once, on a platform thread, which it keeps until the end. */
     void serve(Exports exports, Limits limits, @Nullable Tls tls, Runnable negotiated) {
-        run(arena -> {
+        var _ = run(arena -> {
             FdWire plain = new FdWire(in, out);
             Inbox inbox = new Inbox(arena, plain);
             Handshake.Upgrade upgrade = tls == null ? null : tls.upgrade(arena, plain);
@@ -42,9 +42,13 @@ final class Connection {
         });
     }
 
-    /** Serves a client that has no questions: the kernel's driver. */
-    void serve(Session session) {
-        run(arena -> {
+    /**
+     * Serves a client that has no questions: the kernel's driver.
+     *
+     * @return whether it said goodbye
+     */
+    boolean serve(Session session) {
+        return run(arena -> {
             FdWire wire = new FdWire(in, out);
             Transmission.over(arena, wire, false, new Inbox(arena, wire), session)
                     .run();
@@ -55,9 +59,10 @@ final class Connection {
         void run(Arena arena) throws IOException;
     }
 
-    private void run(Service service) {
+    private boolean run(Service service) {
         try (Arena arena = Arena.ofConfined()) {
             service.run(arena);
+            return true;
         } catch (Disconnect e) {
             if (e.noteworthy()) {
                 log.accept("nbd: " + peer + " disconnected: " + e.getMessage());
@@ -69,6 +74,12 @@ final class Connection {
         } finally {
             close();
         }
+        return false;
+    }
+
+    /** Closes a connection that is not served. */
+    void discard() {
+        close();
     }
 
     /** Ends the service from another thread: whatever it waits for returns. */

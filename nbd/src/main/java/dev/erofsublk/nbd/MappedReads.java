@@ -56,7 +56,7 @@ final class MappedReads implements Reads {
             out.errorChunk(cookie, Nbd.EIO);
             return;
         }
-        boolean closing = atomic && length > Outbox.ATOMIC_BYTES;
+        boolean closing = atomic && length > Outbox.ATOMIC_BYTES && !isHole(offset, length);
         out.beginStructured(cookie);
         if (whole) {
             out.dataChunk(!closing, offset, length);
@@ -68,6 +68,11 @@ final class MappedReads implements Reads {
             out.closing();
         }
         out.end();
+    }
+
+    private boolean isHole(long offset, int length) {
+        int range = allocation.indexOf(offset);
+        return allocation.isHole(range) && allocation.end(range) >= offset + length;
     }
 
     private void addChunks(boolean done, long start, long end) throws IOException {

@@ -20,9 +20,16 @@ import org.jspecify.annotations.Nullable;
 /**
  * The certificates of a server, and whether clients must use them.
  *
- * <p>TLS 1.2 and 1.3, X.509. Immutable and thread-safe.
+ * <p>TLS 1.2 and, unless clients are verified, 1.3; X.509. Immutable and thread-safe.
  */
 public final class Tls {
+    private static final String[] ANY = {"TLSv1.3", "TLSv1.2"};
+    /**
+     * GnuTLS 3.7, the TLS of libnbd and qemu in Debian 12, sends an RSA certificate in TLS 1.3 only to a server that lists
+     * PKCS #1 among its signature algorithms; JSSE, since JDK 24, lists it for certificates only (both observed).
+     */
+    private static final String[] WITH_CLIENT_CERTIFICATES = {"TLSv1.2"};
+
     private final SSLContext context;
     private final boolean required;
     private final boolean verifyClients;
@@ -111,7 +118,7 @@ public final class Tls {
                 SSLEngine engine = context.createSSLEngine();
                 engine.setUseClientMode(false);
                 engine.setNeedClientAuth(verifyClients);
-                engine.setEnabledProtocols(new String[] {"TLSv1.3", "TLSv1.2"});
+                engine.setEnabledProtocols(verifyClients ? WITH_CLIENT_CERTIFICATES : ANY);
                 TlsWire wire = new TlsWire(arena, plain, engine);
                 wire.handshake();
                 return wire;

@@ -22,6 +22,9 @@ public final class Linux {
     // asm-generic/fcntl.h
     public static final int O_RDONLY = 0;
     public static final int O_RDWR = 2;
+    /** On a block device: fails with EBUSY if it is mounted or otherwise claimed. */
+    public static final int O_EXCL = 0200;
+
     public static final int O_NONBLOCK = 04000;
     public static final int O_CLOEXEC = 02000000;
     public static final int O_NOFOLLOW = Syscall.AARCH64 ? 0100000 : 0400000;

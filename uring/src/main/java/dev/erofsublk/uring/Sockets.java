@@ -34,7 +34,6 @@ public final class Sockets {
     public static final int AF_NETLINK = 16;
     public static final int SOCK_STREAM = 1;
     public static final int SOCK_RAW = 3;
-    public static final int SHUT_RDWR = 2;
     public static final int SOL_SOCKET = 1;
     public static final int SO_REUSEADDR = 2;
     public static final int SO_SNDBUF = 7;
@@ -44,6 +43,8 @@ public final class Sockets {
     public static final int TCP_NODELAY = 1;
     private static final int SOCK_CLOEXEC = 02000000;
     private static final int MSG_NOSIGNAL = 0x4000;
+    private static final int SHUT_WR = 1;
+    private static final int SHUT_RDWR = 2;
     private static final short POLLIN = 1;
 
     /** Bytes of a {@code struct iovec}: address @0, length @8. */
@@ -165,6 +166,11 @@ public final class Sockets {
     /** Ends both directions: calls that wait on the socket return, whichever thread makes them. Errors are ignored. */
     public static void shutdown(int fd) {
         Syscall.call(Syscall.SHUTDOWN, fd, SHUT_RDWR, 0, 0, 0, 0);
+    }
+
+    /** Ends the sending direction: the other side reads the end behind what was sent. Errors are ignored. */
+    public static void shutdownOutput(int fd) {
+        Syscall.call(Syscall.SHUTDOWN, fd, SHUT_WR, 0, 0, 0, 0);
     }
 
     /** Sets an option that is an int. */
