@@ -47,7 +47,8 @@ public final class NbdDevice implements AutoCloseable {
      * @param connections sockets, and so hardware queues and serving threads; 1 to 64
      * @param blockSize logical block size: 512 to 4096, or 0 for the one that suits the content
      * @param timeout how long the kernel waits for an answer before it gives the connection up; whole seconds, zero for
-     *     ever
+     *     ever. A request that was on its way when its connection broke is sent again only when this time has passed, or
+     *     30 seconds with zero
      * @param deadConnectionTimeout how long the kernel keeps requests when no connection is left, for a server to come
      *     back; whole seconds
      * @param backend what the device serves, for example a digest; a server that reattaches must have the same. May be

@@ -52,7 +52,7 @@ class NbdDeviceTest {
 
     private static NbdDevice.Options options(int connections) {
         return new NbdDevice.Options(
-                connections, 0, Duration.ofSeconds(20), Duration.ofSeconds(60), "sha256:test", false);
+                connections, 0, Duration.ofSeconds(5), Duration.ofSeconds(60), "sha256:test", false);
     }
 
     private NbdDevice attach(int connections) throws IOException {
@@ -125,7 +125,7 @@ class NbdDeviceTest {
     void aMountedDeviceIsNotDisconnected() throws Exception {
         Tool.assume("mke2fs", "mount", "umount");
         Path mountPoint = Files.createDirectory(directory.resolve("mnt"));
-        Tool.run("mke2fs", "-q", "-F", "-t", "ext2", "-d", "/etc/default", image.file);
+        Tool.run("mke2fs", "-q", "-F", "-b", "4096", "-t", "ext2", "-d", "/etc/default", image.file);
         NbdDevice device = attach(2);
         Tool.run("mount", "-r", device.path(), mountPoint);
         assertThatThrownBy(device::detach)
