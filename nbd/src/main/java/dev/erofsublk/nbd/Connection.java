@@ -69,7 +69,7 @@ final class Connection {
             }
         } catch (IOException e) {
             log.accept("nbd: " + peer + " failed: " + e.getMessage());
-        } catch (RuntimeException | OutOfMemoryError e) {
+        } catch (RuntimeException | Error e) {
             log.accept("nbd: " + peer + " failed, which is a defect: " + e);
         } finally {
             close();

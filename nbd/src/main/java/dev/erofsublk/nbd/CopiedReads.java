@@ -4,6 +4,7 @@ package dev.erofsublk.nbd;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Reads for a wire that has to look at the data itself, to encrypt it: from the files into a buffer, piece by piece, and
@@ -106,8 +107,7 @@ final class CopiedReads implements Reads {
     }
 
     /** Reads into the buffer, which is sent first if it has no room; null if the bytes cannot be had. */
-    @org.jspecify.annotations.Nullable
-    private MemorySegment read(long offset, int length) throws IOException {
+    private @Nullable MemorySegment read(long offset, int length) throws IOException {
         if (used + length > PIECE) {
             out.flush();
             used = 0;

@@ -61,22 +61,21 @@ final class FdWire implements Wire {
     }
 
     @Override
-    public int send(MemorySegment messages, int first, int count) throws IOException {
-        long at = (long) first * Sockets.MMSGHDR_BYTES;
-        int n = family >= 0 ? Sockets.send(out, messages.address() + at, count) : writeMessage(messages, at);
+    public int send(MemorySegment messages, int count) throws IOException {
+        int n = family >= 0 ? Sockets.send(out, messages.address(), count) : writeMessage(messages);
         if (n < 0 && n != -Errno.EFAULT) {
             throw failed("sendmmsg", -n);
         }
         return n;
     }
 
-    private int writeMessage(MemorySegment messages, long at) {
-        long n = Sockets.writev(out, messages.get(JAVA_LONG, at + Sockets.MSG_IOV), (int)
-                messages.get(JAVA_LONG, at + Sockets.MSG_IOVLEN));
+    private int writeMessage(MemorySegment messages) {
+        long n = Sockets.writev(
+                out, messages.get(JAVA_LONG, Sockets.MSG_IOV), (int) messages.get(JAVA_LONG, Sockets.MSG_IOVLEN));
         if (n < 0) {
             return (int) n;
         }
-        messages.set(JAVA_INT, at + Sockets.MSG_LEN, (int) n);
+        messages.set(JAVA_INT, Sockets.MSG_LEN, (int) n);
         return 1;
     }
 

@@ -16,11 +16,11 @@ import java.lang.foreign.MemorySegment;
  * Replies on their way to one client: headers written here, and addresses of data that the kernel will copy from.
  *
  * <pre>
- *   messages  [ reply a        ][ reply b                     ]      struct mmsghdr
- *                |                 |
- *   iovecs    [hdr][data]       [hdr][data][data][hdr]               struct iovec
- *               |    |            |
- *   headers   [....] |          [....]                               this buffer
+ *   messages  [ a, b, c                     ][ d        ]            struct mmsghdr
+ *                |         |         |          |
+ *   iovecs    [hdr][data][hdr][data][hdr]    [hdr][data][data][hdr]  struct iovec
+ *               |    |     |
+ *   headers   [....] |   [....]                                      this buffer
  *                    +--> the mapping, which only the kernel reads
  * </pre>
  *
@@ -29,7 +29,8 @@ import java.lang.foreign.MemorySegment;
  *
  * <ul>
  *   <li>Nothing of it has left: it becomes an error reply. A wire that {@link Wire#isAtomic() is atomic} gives that for
- *       each reply of up to {@link #ATOMIC_BYTES}, because each is a message of its own.
+ *       each reply of up to {@link #ATOMIC_BYTES}: small replies share messages of at most {@link #MESSAGE_BYTES}, and
+ *       when one is refused as a whole its replies are sent one by one.
  *   <li>A structured reply that is under way is completed with zeros and followed by an error chunk, as the
  *       specification asks; for that, a longer reply does not say DONE before its {@linkplain #closing closing chunk}.
  *   <li>Else the connection is given up: no client may take what was sent for data.
@@ -41,18 +42,15 @@ final class Outbox {
     /** The most data of a reply that is sent as a whole or not at all where the wire is atomic. */
     static final int ATOMIC_BYTES = 32 << 10;
 
-    private static final int MESSAGES = 256;
+    /** That with its headers. A unix socket puts up to 36544 bytes into one buffer (Linux 6.12, 6.18, 7.2; SocketsTest). */
+    private static final int MESSAGE_BYTES = 35 << 10;
+
+    private static final int REPLIES = 256;
     private static final int HEADER_BYTES = 64 << 10;
     /** Room for a reply of ATOMIC_BYTES in pieces of a sector, each with a header. */
     private static final int IOVECS_A_REPLY = 2 * (ATOMIC_BYTES / 512) + 2;
 
     private static final int HEADERS_A_REPLY = 32 * IOVECS_A_REPLY / 2 + 64;
-
-    /** Several replies, or a part of one, that cannot be taken back. */
-    private static final byte FIXED = 0;
-
-    private static final byte SIMPLE = 1;
-    private static final byte STRUCTURED = 2;
 
     /** Pages of zeros, for holes and for what could not be read. */
     private static final class ZeroPages {
@@ -69,62 +67,64 @@ final class Outbox {
     }
 
     private final Wire wire;
-    private final boolean atomic;
+    private final long messageLimit;
     private final MemorySegment headers;
     private final MemorySegment iovecs;
     private final MemorySegment messages;
-    private final byte[] kinds = new byte[MESSAGES];
-    private final long[] cookies = new long[MESSAGES];
-    private final long[] totals = new long[MESSAGES];
-    private final int[] closings = new int[MESSAGES]; // where in headers the closing chunk lies, or -1
-    private final boolean[] parts = new boolean[MESSAGES]; // the beginning of the reply went with an earlier message
+    private final int[] messageEnds = new int[REPLIES]; // the first reply behind each message
 
-    private int messageCount;
+    // The replies that are ready
+    private final boolean[] structured = new boolean[REPLIES];
+    private final long[] cookies = new long[REPLIES];
+    private final long[] totals = new long[REPLIES]; // bytes yet to send
+    private final int[] firstIovecs = new int[REPLIES + 1]; // the last is where the reply being put together begins
+    private final int[] closings = new int[REPLIES]; // where in headers the closing chunk lies, or -1
+    private final boolean[] parts = new boolean[REPLIES]; // the beginning of the reply has been sent before
+    private int replyCount;
     private int iovecCount;
     private int headerEnd;
 
-    // The message being put together
-    private int firstIovec;
-    private long bytes;
-    private byte kind;
-    private long cookie;
-    private int closing = -1;
+    // The reply being put together
     private boolean inReply;
-    private boolean continued; // its beginning went with an earlier message
-    private boolean spoiled; // that one had to be completed with zeros
+    private boolean isStructured;
+    private long cookie;
+    private long bytes;
+    private int closing;
+    private boolean continued; // its beginning has been sent
+    private boolean spoiled; // and had to be completed with zeros
 
     Outbox(Arena arena, Wire wire) {
         this.wire = wire;
-        atomic = wire.isAtomic();
+        messageLimit = wire.isAtomic() ? MESSAGE_BYTES : Long.MAX_VALUE;
         headers = arena.allocate(HEADER_BYTES, 8);
         iovecs = arena.allocate((long) Sockets.IOV_MAX * Sockets.IOVEC_BYTES, 8);
-        messages = arena.allocate((long) MESSAGES * Sockets.MMSGHDR_BYTES, 8);
+        messages = arena.allocate((long) REPLIES * Sockets.MMSGHDR_BYTES, 8);
     }
 
     /** A reply without data. */
     void simple(long cookie, int error) throws IOException {
-        begin(cookie, SIMPLE);
+        begin(cookie, false);
         simpleHeader(error);
         end();
     }
 
     /** A structured reply that is just an error. */
     void errorChunk(long cookie, int error) throws IOException {
-        begin(cookie, STRUCTURED);
+        begin(cookie, true);
         int at = header(Nbd.ERROR_CHUNK_BYTES);
-        putError(at, error);
+        putError(at, cookie, error);
         end();
     }
 
     /** Begins a simple reply to a read; its data follows by {@link #data} and {@link #zeros}. */
     void beginSimple(long cookie) throws IOException {
-        begin(cookie, SIMPLE);
+        begin(cookie, false);
         simpleHeader(0);
     }
 
     /** Begins a structured reply; chunks follow. */
     void beginStructured(long cookie) throws IOException {
-        begin(cookie, STRUCTURED);
+        begin(cookie, true);
     }
 
     /** A chunk of data, which follows by {@link #data} and {@link #zeros}. */
@@ -147,7 +147,7 @@ final class Outbox {
 
     private int chunk(boolean done, int type, int here, int length) throws IOException {
         int at = header(Nbd.CHUNK_BYTES + here);
-        putChunk(at, done ? Nbd.REPLY_FLAG_DONE : 0, type, length);
+        putChunk(at, cookie, done ? Nbd.REPLY_FLAG_DONE : 0, type, length);
         return at + Nbd.CHUNK_BYTES;
     }
 
@@ -155,9 +155,9 @@ final class Outbox {
     void closing() throws IOException {
         int at = header(Nbd.ERROR_CHUNK_BYTES); // room for the error that it may have to become
         if (spoiled) {
-            putError(at, Nbd.EIO);
+            putError(at, cookie, Nbd.EIO);
         } else {
-            putChunk(at, Nbd.REPLY_FLAG_DONE, Nbd.REPLY_TYPE_NONE, 0);
+            putChunk(at, cookie, Nbd.REPLY_FLAG_DONE, Nbd.REPLY_TYPE_NONE, 0);
             trimHeader(Nbd.ERROR_CHUNK_BYTES - Nbd.CHUNK_BYTES);
         }
         closing = at;
@@ -170,7 +170,7 @@ final class Outbox {
     /** Data at an address that only the kernel will look at. */
     void data(long address, long length) throws IOException {
         if (iovecCount == Sockets.IOV_MAX) {
-            spill();
+            flush();
         }
         addIovec(address, length);
     }
@@ -182,20 +182,18 @@ final class Outbox {
 
     /** Ends the reply. */
     void end() {
+        closeReply();
         inReply = false;
-        if (atomic) {
-            closeMessage();
-        }
     }
 
-    private void begin(long cookie, byte kind) throws IOException {
-        if (messageCount == MESSAGES
+    private void begin(long cookie, boolean structured) throws IOException {
+        if (replyCount == REPLIES
                 || iovecCount > Sockets.IOV_MAX - IOVECS_A_REPLY
                 || headerEnd > HEADER_BYTES - HEADERS_A_REPLY) {
             flush();
         }
         this.cookie = cookie;
-        this.kind = atomic ? kind : FIXED;
+        isStructured = structured;
         inReply = true;
         continued = false;
         spoiled = false;
@@ -213,22 +211,22 @@ final class Outbox {
         headers.set(Nbd.LONG, at + 8, cookie);
     }
 
-    private void putChunk(int at, int flags, int type, int length) {
+    private void putChunk(int at, long cookie, int flags, int type, int length) {
         headers.set(Nbd.INT, at, Nbd.STRUCTURED_REPLY_MAGIC);
         headers.set(Nbd.INT, at + 4, flags << 16 | type);
         headers.set(Nbd.LONG, at + 8, cookie);
         headers.set(Nbd.INT, at + 16, length);
     }
 
-    private void putError(int at, int error) {
-        putChunk(at, Nbd.REPLY_FLAG_DONE, Nbd.REPLY_TYPE_ERROR, 6);
+    private void putError(int at, long cookie, int error) {
+        putChunk(at, cookie, Nbd.REPLY_FLAG_DONE, Nbd.REPLY_TYPE_ERROR, 6);
         headers.set(Nbd.INT, at + 20, error);
         headers.set(Nbd.SHORT, at + 24, (short) 0);
     }
 
     private int header(int length) throws IOException {
         if (iovecCount == Sockets.IOV_MAX || headerEnd > HEADER_BYTES - length) {
-            spill();
+            flush();
         }
         int at = headerEnd;
         headerEnd += length;
@@ -249,136 +247,159 @@ final class Outbox {
         bytes += length;
     }
 
-    private void closeMessage() {
-        if (iovecCount == firstIovec) {
-            return;
-        }
-        long at = (long) messageCount * Sockets.MMSGHDR_BYTES;
-        messages.set(JAVA_LONG, at + Sockets.MSG_IOV, iovecs.address() + (long) firstIovec * Sockets.IOVEC_BYTES);
-        messages.set(JAVA_LONG, at + Sockets.MSG_IOVLEN, iovecCount - firstIovec);
-        kinds[messageCount] = kind;
-        cookies[messageCount] = cookie;
-        totals[messageCount] = bytes;
-        closings[messageCount] = closing;
-        parts[messageCount] = continued;
-        messageCount++;
-        firstIovec = iovecCount;
+    private void closeReply() {
+        structured[replyCount] = isStructured;
+        cookies[replyCount] = cookie;
+        totals[replyCount] = bytes;
+        closings[replyCount] = closing;
+        parts[replyCount] = continued;
+        firstIovecs[++replyCount] = iovecCount;
         bytes = 0;
     }
 
-    /** Sends a part of a reply, to have room for its rest. */
-    private void spill() throws IOException {
-        flush();
-        continued = true;
-    }
-
-    /** Sends everything. */
+    /** Sends everything, of a reply being put together what there is: more of it may follow. */
     void flush() throws IOException {
-        closeMessage();
-        for (int first = 0; first < messageCount; ) {
-            int sent = wire.send(messages, first, messageCount - first);
-            if (sent == -Errno.EFAULT) {
-                refuse(first);
-                continue;
-            }
-            first += sent;
-            complete(first - 1);
+        if (bytes > 0) {
+            closeReply();
+            continued = true;
         }
-        messageCount = 0;
+        boolean single = false;
+        for (int next = 0; next < replyCount; ) {
+            int count = single ? message(0, next, next + 1) : gather(next);
+            int sent = wire.send(messages, count);
+            if (sent != -Errno.EFAULT) {
+                single = false;
+                next = advance(sent == 1 ? next : messageEnds[sent - 2], sent - 1);
+            } else if (messageEnds[0] > next + 1) {
+                single = true; // find out whose it is
+            } else {
+                refuse(next);
+            }
+        }
+        replyCount = 0;
         iovecCount = 0;
-        firstIovec = 0;
         headerEnd = 0;
     }
 
-    /** Whether message {@code m} is the part of a reply that another part will follow. */
-    private boolean isOpen(int m) {
-        return inReply && m == messageCount - 1;
+    /** Puts all replies from {@code next} on into messages; returns how many. */
+    private int gather(int next) {
+        int count = 0;
+        for (int first = next; first < replyCount; count++) {
+            int end = first;
+            long size = totals[end++];
+            while (end < replyCount && size + totals[end] <= messageLimit) {
+                size += totals[end++];
+            }
+            message(count, first, end);
+            first = end;
+        }
+        return count;
     }
 
-    /** Nothing of message {@code m} could be sent: makes it an error reply. */
-    private void refuse(int m) throws Disconnect {
-        if (kinds[m] == FIXED || isOpen(m) || parts[m]) {
-            pad(m);
+    /** Puts the replies from {@code first} to {@code end} into message {@code m}; returns the number of messages. */
+    private int message(int m, int first, int end) {
+        long at = (long) m * Sockets.MMSGHDR_BYTES;
+        messages.set(JAVA_LONG, at + Sockets.MSG_IOV, iovecs.address() + iovecAt(firstIovecs[first]));
+        messages.set(JAVA_LONG, at + Sockets.MSG_IOVLEN, firstIovecs[end] - firstIovecs[first]);
+        messageEnds[m] = end;
+        return m + 1;
+    }
+
+    private static long iovecAt(int iovec) {
+        return (long) iovec * Sockets.IOVEC_BYTES;
+    }
+
+    /**
+     * Passes over what was sent of message {@code m}, and sees a reply through of which only a part was.
+     *
+     * @param first the message's first reply
+     * @return the first reply that has not been sent
+     */
+    private int advance(int first, int m) throws IOException {
+        long sent = Integer.toUnsignedLong(messages.get(JAVA_INT, (long) m * Sockets.MMSGHDR_BYTES + Sockets.MSG_LEN));
+        int next = first;
+        int end = messageEnds[m];
+        while (next < end && sent >= totals[next]) {
+            sent -= totals[next++];
+        }
+        if (next < end && sent > 0) {
+            complete(next, sent);
+            next++;
+        }
+        return next;
+    }
+
+    /** Sends what is left of reply {@code r}, of which {@code sent} bytes have been. */
+    private void complete(int r, long sent) throws IOException {
+        skip(r, sent);
+        while (totals[r] > 0) {
+            int count = message(0, r, r + 1);
+            if (wire.send(messages, count) == -Errno.EFAULT) {
+                pad(r);
+            } else {
+                skip(r, Integer.toUnsignedLong(messages.get(JAVA_INT, Sockets.MSG_LEN)));
+            }
+        }
+    }
+
+    private void skip(int r, long sent) {
+        long left = sent;
+        for (int i = firstIovecs[r]; left > 0; i++) {
+            long at = iovecAt(i);
+            long n = Math.min(left, iovecs.get(JAVA_LONG, at + 8));
+            iovecs.set(JAVA_LONG, at, iovecs.get(JAVA_LONG, at) + n);
+            iovecs.set(JAVA_LONG, at + 8, iovecs.get(JAVA_LONG, at + 8) - n);
+            left -= n;
+        }
+        totals[r] -= sent;
+    }
+
+    /** Whether reply {@code r} is a part that another will follow. */
+    private boolean isOpen(int r) {
+        return inReply && r == replyCount - 1;
+    }
+
+    /** Nothing of {@code r} could be sent: makes it an error reply. */
+    private void refuse(int r) throws Disconnect {
+        if (parts[r] || isOpen(r)) {
+            pad(r);
             return;
         }
-        long message = (long) m * Sockets.MMSGHDR_BYTES;
-        long iovec = messages.get(JAVA_LONG, message + Sockets.MSG_IOV) - iovecs.address();
-        int at = (int) (iovecs.get(JAVA_LONG, iovec) - headers.address()); // a reply begins with a header
-        long length;
-        if (kinds[m] == SIMPLE) {
-            putSimple(at, Nbd.EIO, cookies[m]);
-            length = Nbd.SIMPLE_REPLY_BYTES;
+        long first = iovecAt(firstIovecs[r]);
+        int at = (int) (iovecs.get(JAVA_LONG, first) - headers.address()); // a reply begins with a header
+        if (structured[r]) {
+            putError(at, cookies[r], Nbd.EIO);
+            totals[r] = Nbd.ERROR_CHUNK_BYTES; // fits: a data chunk's header has 28 bytes
         } else {
-            putErrorFor(m, at);
-            length = Nbd.ERROR_CHUNK_BYTES; // fits: a data chunk's header has 28 bytes
+            putSimple(at, Nbd.EIO, cookies[r]);
+            totals[r] = Nbd.SIMPLE_REPLY_BYTES;
         }
-        iovecs.set(JAVA_LONG, iovec + 8, length);
-        messages.set(JAVA_LONG, message + Sockets.MSG_IOVLEN, 1);
-        totals[m] = length;
-    }
-
-    private void putErrorFor(int m, int at) {
-        long open = cookie;
-        cookie = cookies[m];
-        putError(at, Nbd.EIO);
-        cookie = open;
-    }
-
-    /** Sends what is left of message {@code m}, of which a part was sent. */
-    private void complete(int m) throws IOException {
-        long message = (long) m * Sockets.MMSGHDR_BYTES;
-        for (; ; ) {
-            int sent = messages.get(JAVA_INT, message + Sockets.MSG_LEN);
-            if (sent == totals[m]) {
-                return;
-            }
-            advance(m, message, sent);
-            while (wire.send(messages, m, 1) == -Errno.EFAULT) {
-                pad(m);
-            }
+        iovecs.set(JAVA_LONG, first + 8, totals[r]);
+        for (int i = firstIovecs[r] + 1; i < firstIovecs[r + 1]; i++) {
+            iovecs.set(JAVA_LONG, iovecAt(i), headers.address());
+            iovecs.set(JAVA_LONG, iovecAt(i) + 8, 0);
         }
     }
 
-    private void advance(int m, long message, long sent) {
-        long iovec = messages.get(JAVA_LONG, message + Sockets.MSG_IOV) - iovecs.address();
-        long left = sent;
-        int passed = 0;
-        for (long length; (length = iovecs.get(JAVA_LONG, iovec + 8)) <= left; iovec += Sockets.IOVEC_BYTES) {
-            left -= length;
-            passed++;
-        }
-        iovecs.set(JAVA_LONG, iovec, iovecs.get(JAVA_LONG, iovec) + left);
-        iovecs.set(JAVA_LONG, iovec + 8, iovecs.get(JAVA_LONG, iovec + 8) - left);
-        messages.set(JAVA_LONG, message + Sockets.MSG_IOV, iovecs.address() + iovec);
-        messages.set(
-                JAVA_LONG,
-                message + Sockets.MSG_IOVLEN,
-                messages.get(JAVA_LONG, message + Sockets.MSG_IOVLEN) - passed);
-        totals[m] -= sent;
-    }
-
-    /** Lets zeros take the place of the data that message {@code m} has yet to send, and an error follow them. */
-    private void pad(int m) throws Disconnect {
-        boolean open = isOpen(m);
-        if (kinds[m] != STRUCTURED || (!open && closings[m] < 0)) {
+    /** Lets zeros take the place of the data that {@code r} has yet to send, and an error follow them. */
+    private void pad(int r) throws Disconnect {
+        boolean open = isOpen(r);
+        if (!structured[r] || (!open && closings[r] < 0)) {
             throw Disconnect.because("bytes of the image went missing while they were being sent");
         }
-        long message = (long) m * Sockets.MMSGHDR_BYTES;
-        long iovec = messages.get(JAVA_LONG, message + Sockets.MSG_IOV) - iovecs.address();
-        long count = messages.get(JAVA_LONG, message + Sockets.MSG_IOVLEN);
-        for (long i = 0; i < count; i++, iovec += Sockets.IOVEC_BYTES) {
-            long address = iovecs.get(JAVA_LONG, iovec);
+        for (int i = firstIovecs[r]; i < firstIovecs[r + 1]; i++) {
+            long address = iovecs.get(JAVA_LONG, iovecAt(i));
             if (address < headers.address() || address >= headers.address() + HEADER_BYTES) {
-                iovecs.set(JAVA_LONG, iovec, ZeroPages.ADDRESS);
+                iovecs.set(JAVA_LONG, iovecAt(i), ZeroPages.ADDRESS);
             }
         }
         if (open) {
             spoiled = true;
             return;
         }
-        long last = iovec - Sockets.IOVEC_BYTES + 8;
-        totals[m] += Nbd.ERROR_CHUNK_BYTES - iovecs.get(JAVA_LONG, last);
+        long last = iovecAt(firstIovecs[r + 1] - 1) + 8;
+        totals[r] += Nbd.ERROR_CHUNK_BYTES - iovecs.get(JAVA_LONG, last);
         iovecs.set(JAVA_LONG, last, Nbd.ERROR_CHUNK_BYTES);
-        putErrorFor(m, closings[m]);
+        putError(closings[r], cookies[r], Nbd.EIO);
     }
 }

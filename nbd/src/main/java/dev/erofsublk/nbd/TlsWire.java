@@ -145,11 +145,9 @@ final class TlsWire implements Wire {
     }
 
     @Override
-    public int send(MemorySegment messages, int first, int count) throws IOException {
-        long message = (long) first * Sockets.MMSGHDR_BYTES;
-        long iovecCount = messages.get(JAVA_LONG, message + Sockets.MSG_IOVLEN);
-        MemorySegment iovecs =
-                Linux.memory(messages.get(JAVA_LONG, message + Sockets.MSG_IOV), iovecCount * Sockets.IOVEC_BYTES);
+    public int send(MemorySegment messages, int count) throws IOException {
+        long iovecCount = messages.get(JAVA_LONG, Sockets.MSG_IOVLEN);
+        MemorySegment iovecs = Linux.memory(messages.get(JAVA_LONG, Sockets.MSG_IOV), iovecCount * Sockets.IOVEC_BYTES);
         ByteBuffer[] data = new ByteBuffer[(int) iovecCount];
         int total = 0;
         for (int i = 0; i < data.length; i++) {
@@ -160,7 +158,7 @@ final class TlsWire implements Wire {
         }
         wrap(data);
         flush();
-        messages.set(JAVA_INT, message + Sockets.MSG_LEN, total);
+        messages.set(JAVA_INT, Sockets.MSG_LEN, total);
         return 1;
     }
 

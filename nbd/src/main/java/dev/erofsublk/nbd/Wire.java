@@ -25,9 +25,9 @@ interface Wire {
      *     address kept the first from being sent
      * @throws IOException if the connection is broken
      */
-    int send(MemorySegment messages, int first, int count) throws IOException;
+    int send(MemorySegment messages, int count) throws IOException;
 
-    /** Whether a message of up to 32 KiB is sent as a whole or, with a bad address in it, not at all. */
+    /** Whether a message of up to 35 KiB is sent as a whole or, with a bad address in it, not at all. */
     boolean isAtomic();
 
     /** Says goodbye, where the wire has words for it. */

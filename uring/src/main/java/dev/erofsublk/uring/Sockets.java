@@ -247,7 +247,7 @@ public final class Sockets {
     /**
      * Sends messages: an array of {@code struct mmsghdr}, each with its iovecs. On a stream socket they are just
      * consecutive bytes; but a message that fails before its first byte left does so as a whole, and on a unix socket a
-     * message of up to 32 KiB leaves as a whole or not at all (net/unix/af_unix.c, {@code unix_stream_sendmsg} fills a
+     * message of up to 35 KiB leaves as a whole or not at all (net/unix/af_unix.c, {@code unix_stream_sendmsg} fills a
      * buffer of at least that before it queues it).
      *
      * @return how many messages were sent, the last of them perhaps not to its end, which {@code msg_len} tells; or
