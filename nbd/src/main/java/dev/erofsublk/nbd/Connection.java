@@ -26,7 +26,7 @@ final class Connection {
 
     /** Serves a client that begins with a handshake. Called once, on a platform thread, which it keeps until the end. */
     void serve(Exports exports, Limits limits, @Nullable Tls tls, Runnable negotiated) {
-        var _ = run(arena -> {
+        run(arena -> {
             FdWire plain = new FdWire(in, out);
             Inbox inbox = new Inbox(arena, plain);
             Handshake.Upgrade upgrade = tls == null ? null : tls.upgrade(arena, plain);
