@@ -24,7 +24,9 @@ public final class Linux {
     public static final int O_RDONLY = 0;
     public static final int O_RDWR = 2;
     public static final int O_CREAT = 0100;
+    /** With {@link #O_CREAT}: the file must not exist. Alone on a block device: EBUSY if it is mounted or claimed. */
     public static final int O_EXCL = 0200;
+
     public static final int O_NONBLOCK = 04000;
     public static final int O_CLOEXEC = 02000000;
     public static final int O_NOFOLLOW = Syscall.AARCH64 ? 0100000 : 0400000;
