@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.composer.erofs;
 
-import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.ImageException;
+import dev.erofsublk.composer.Source;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
@@ -37,7 +37,7 @@ public record DeviceSlot(int number, String tag, long block, long blocks) {
     static final int BLOCK_HI = 74;
 
     /** Reads the whole table, which lies in the image's first {@code primaryBytes} bytes and behind its superblock. */
-    static List<DeviceSlot> readAll(Blob meta, Superblock superblock) throws IOException {
+    static List<DeviceSlot> readAll(Source meta, Superblock superblock) throws IOException {
         int count = superblock.extraDevices();
         if (count == 0) {
             return List.of();

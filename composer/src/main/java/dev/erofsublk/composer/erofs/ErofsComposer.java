@@ -5,6 +5,7 @@ import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.Bytes;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.ImageException;
+import dev.erofsublk.composer.Source;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
@@ -24,11 +25,11 @@ public final class ErofsComposer {
     /** The kernel counts a device's sectors in 64 bits and its bytes in {@code loff_t}. */
     private static final long MAX_DEVICE_BYTES = Long.MAX_VALUE & -(1L << 20);
 
-    private final Blob meta;
+    private final Source meta;
     private final Superblock superblock;
     private final List<DeviceSlot> slots;
 
-    private ErofsComposer(Blob meta, Superblock superblock, List<DeviceSlot> slots) {
+    private ErofsComposer(Source meta, Superblock superblock, List<DeviceSlot> slots) {
         this.meta = meta;
         this.superblock = superblock;
         this.slots = slots;
@@ -38,7 +39,7 @@ public final class ErofsComposer {
      * Reads and checks the metadata image, without its blobs. It stays the caller's to close until
      * {@link #compose} has taken it over.
      */
-    public static ErofsComposer open(Blob meta) throws IOException {
+    public static ErofsComposer open(Source meta) throws IOException {
         Superblock superblock = Superblock.read(meta);
         return new ErofsComposer(meta, superblock, DeviceSlot.readAll(meta, superblock));
     }
@@ -53,11 +54,24 @@ public final class ErofsComposer {
     }
 
     /**
-     * Composes the device. On success the image owns {@code meta} and the blobs; on failure they stay the caller's.
+     * What fills a slot.
+     *
+     * @param source a file, or what is decoded from one
+     * @param bytes how many of its bytes, from the first on, are the device's: what a slot without a length gets
+     */
+    public record Data(Source source, long bytes) {}
+
+    /** {@link #composeData} with whole files, one for each slot, in the order of the table. */
+    public ErofsImage compose(List<Blob> blobs) throws IOException {
+        return composeData(blobs.stream().map(b -> new Data(b, b.size())).toList());
+    }
+
+    /**
+     * Composes the device. On success the image owns {@code meta} and the sources; on failure they stay the caller's.
      *
      * @param blobs one for each slot, in the order of the table
      */
-    public ErofsImage compose(List<Blob> blobs) throws IOException {
+    public ErofsImage composeData(List<Data> blobs) throws IOException {
         if (blobs.size() != slots.size()) {
             throw new ImageException(
                     meta.name(),
@@ -90,7 +104,7 @@ public final class ErofsComposer {
                     builder,
                     device.blob(),
                     0,
-                    Math.min(device.blob().size(), bytes(device.slot().blocks())));
+                    Math.min(device.bytes(), bytes(device.slot().blocks())));
         }
         long end = slots.isEmpty()
                 ? roundUp(Math.max(meta.size(), bytes(superblock.blocks())))
@@ -128,7 +142,7 @@ public final class ErofsComposer {
     }
 
     /** Gives slots that have no place theirs: one behind the other, behind everything that has one. */
-    private List<ErofsImage.Device> place(List<Blob> blobs, List<String> repairs) throws ImageException {
+    private List<ErofsImage.Device> place(List<Data> blobs, List<String> repairs) throws ImageException {
         long free = roundUp(primaryBytes()) >> superblock.blockBits();
         for (DeviceSlot slot : slots) {
             if (slot.block() != 0) {
@@ -137,10 +151,10 @@ public final class ErofsComposer {
         }
         List<ErofsImage.Device> devices = new ArrayList<>(blobs.size());
         for (DeviceSlot slot : slots) {
-            Blob blob = blobs.get(slot.number() - 1);
+            Data blob = blobs.get(slot.number() - 1);
             DeviceSlot placed = slot;
             if (slot.block() == 0 || slot.blocks() == 0) {
-                long blocks = slot.blocks() != 0 ? slot.blocks() : roundUp(blob.size()) >> superblock.blockBits();
+                long blocks = slot.blocks() != 0 ? slot.blocks() : roundUp(blob.bytes()) >> superblock.blockBits();
                 placed = slot.at(slot.block() != 0 ? slot.block() : free, blocks);
                 if (slot.block() == 0) {
                     free = Math.addExact(free, blocks);
@@ -149,7 +163,7 @@ public final class ErofsComposer {
                 repairs.add("slot %d: uniaddr %d, blocks %d served as uniaddr %d, blocks %d"
                         .formatted(slot.number(), slot.block(), slot.blocks(), placed.block(), placed.blocks()));
             }
-            devices.add(new ErofsImage.Device(placed, blob));
+            devices.add(new ErofsImage.Device(placed, blob.source(), blob.bytes()));
         }
         return devices;
     }
@@ -167,23 +181,25 @@ public final class ErofsComposer {
 
     private void checkDevice(ErofsImage.Device device) throws IOException {
         DeviceSlot slot = device.slot();
-        Blob blob = device.blob();
+        Source blob = device.blob();
         checkRange(slot);
         if (slot.blocks() == 0) {
             throw new ImageException(blob.name(), "size", "0 bytes", "the data of slot " + slot.number());
         }
         long wanted = bytes(slot.blocks());
         boolean repaired = slots.get(slot.number() - 1).blocks() == 0;
-        if (blob.size() < wanted && !repaired) {
+        if (device.bytes() < wanted && !repaired) {
             throw new ImageException(
                     blob.name(),
                     "size",
-                    blob.size() + " bytes",
+                    device.bytes() + " bytes",
                     "at least %d, the %d blocks of slot %d".formatted(wanted, slot.blocks(), slot.number()));
         }
-        Optional<Superblock> layer = Superblock.find(blob);
-        if (layer.isPresent()) {
-            checkLayer(slot, blob, layer.get());
+        if (blob instanceof Blob file) { // what is decoded holds chunks, and looking would decode the first
+            Optional<Superblock> layer = Superblock.find(file);
+            if (layer.isPresent()) {
+                checkLayer(slot, file, layer.get());
+            }
         }
     }
 
@@ -252,7 +268,7 @@ public final class ErofsComposer {
     }
 
     /** Lays bytes of a file whose end may be inside a sector: the rest of that sector is zeros. */
-    private static void appendPadded(FlatImage.Builder builder, Blob blob, long offset, long length)
+    private static void appendPadded(FlatImage.Builder builder, Source blob, long offset, long length)
             throws IOException {
         long whole = length & -FlatImage.SECTOR;
         builder.append(whole, blob, offset);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.composer.erofs;
 
-import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.Description;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.Source;
 import java.util.List;
 import java.util.Map;
 
@@ -17,16 +17,17 @@ import java.util.Map;
  * @param devices the slots as they are served, each with its blob, in the order of the table
  * @param repairs what the served metadata says otherwise than the file, one sentence each
  */
-public record ErofsImage(FlatImage flat, Blob meta, Superblock superblock, List<Device> devices, List<String> repairs)
+public record ErofsImage(FlatImage flat, Source meta, Superblock superblock, List<Device> devices, List<String> repairs)
         implements Image {
 
     /**
-     * A slot of the device table and the blob that fills it.
+     * A slot of the device table and what fills it.
      *
      * @param slot as served
-     * @param blob the file
+     * @param blob the file, or what is decoded from one
+     * @param bytes how many of its bytes belong to the slot at most, from its first on
      */
-    public record Device(DeviceSlot slot, Blob blob) {}
+    public record Device(DeviceSlot slot, Source blob, long bytes) {}
 
     @Override
     public String format() {

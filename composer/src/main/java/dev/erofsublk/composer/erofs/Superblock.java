@@ -3,8 +3,8 @@ package dev.erofsublk.composer.erofs;
 
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 
-import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.ImageException;
+import dev.erofsublk.composer.Source;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -107,35 +107,35 @@ public record Superblock(
     private static final List<String> COMPAT_NAMES =
             List.of("sb-chksum", "mtime", "xattr-filter", "shared-ea-in-metabox", "plain-xattr-pfx", "ishare-xattrs");
 
-    /** Reads the superblock of {@code blob} and proves its checksum. */
-    public static Superblock read(Blob blob) throws IOException {
-        byte[] head = head(blob);
+    /** Reads the superblock of {@code image} and proves its checksum. */
+    public static Superblock read(Source image) throws IOException {
+        byte[] head = head(image);
         if (!present(head)) {
             throw new ImageException(
-                    blob.name(),
+                    image.name(),
                     "superblock.magic",
                     head.length < OFFSET + BYTES
-                            ? "missing in a file of " + blob.size() + " bytes"
+                            ? "missing in a file of " + image.size() + " bytes"
                             : "0x%08x".formatted(le(head).getInt(OFFSET)),
                     "0x%08x at byte %d, an EROFS image".formatted(MAGIC, OFFSET));
         }
-        return parse(blob, head);
+        return parse(image.name(), head);
     }
 
-    /** Reads the superblock of {@code blob} if it is an EROFS image at all. */
-    public static Optional<Superblock> find(Blob blob) throws IOException {
-        byte[] head = head(blob);
-        return present(head) ? Optional.of(parse(blob, head)) : Optional.empty();
+    /** Reads the superblock of {@code image} if it is an EROFS image at all. */
+    public static Optional<Superblock> find(Source image) throws IOException {
+        byte[] head = head(image);
+        return present(head) ? Optional.of(parse(image.name(), head)) : Optional.empty();
     }
 
-    private static byte[] head(Blob blob) throws IOException {
-        return bytes(blob, 0, (int) Math.min(blob.size(), 65536));
+    private static byte[] head(Source image) throws IOException {
+        return bytes(image, 0, (int) Math.min(image.size(), 65536));
     }
 
-    static byte[] bytes(Blob blob, long offset, int length) throws IOException {
+    static byte[] bytes(Source source, long offset, int length) throws IOException {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment segment = arena.allocate(Math.max(1, length)).asSlice(0, length);
-            blob.read(offset, segment);
+            source.read(offset, segment);
             return segment.toArray(JAVA_BYTE);
         }
     }
@@ -148,8 +148,7 @@ public record Superblock(
         return ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN);
     }
 
-    private static Superblock parse(Blob blob, byte[] head) throws ImageException {
-        String file = blob.name();
+    private static Superblock parse(String file, byte[] head) throws ImageException {
         ByteBuffer sb = le(head).slice(OFFSET, head.length - OFFSET).order(ByteOrder.LITTLE_ENDIAN);
         int blockBits = sb.get(12) & 0xff;
         if (blockBits < 9 || blockBits > 16) {
