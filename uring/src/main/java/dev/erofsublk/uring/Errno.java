@@ -14,6 +14,7 @@ public final class Errno {
     public static final int EFAULT = 14;
     public static final int EBUSY = 16;
     public static final int EEXIST = 17;
+    public static final int EXDEV = 18;
     public static final int ENODEV = 19;
     public static final int EINVAL = 22;
     public static final int ENFILE = 23;
@@ -22,6 +23,7 @@ public final class Errno {
     public static final int EROFS = 30;
     public static final int EPIPE = 32;
     public static final int ENOSYS = 38;
+    public static final int ELOOP = 40;
     public static final int ETIME = 62;
     public static final int EOPNOTSUPP = 95;
     public static final int ENOBUFS = 105;
@@ -45,6 +47,7 @@ public final class Errno {
             case EFAULT -> "EFAULT";
             case EBUSY -> "EBUSY";
             case EEXIST -> "EEXIST";
+            case EXDEV -> "EXDEV";
             case ENODEV -> "ENODEV";
             case 20 -> "ENOTDIR";
             case 21 -> "EISDIR";
@@ -58,7 +61,7 @@ public final class Errno {
             case EPIPE -> "EPIPE";
             case 36 -> "ENAMETOOLONG";
             case ENOSYS -> "ENOSYS";
-            case 40 -> "ELOOP";
+            case ELOOP -> "ELOOP";
             case 61 -> "ENODATA";
             case ETIME -> "ETIME";
             case 75 -> "EOVERFLOW";
@@ -86,6 +89,7 @@ public final class Errno {
             case EFAULT -> "Bad address";
             case EBUSY -> "Device or resource busy";
             case EEXIST -> "File exists";
+            case EXDEV -> "Invalid cross-device link";
             case ENODEV -> "No such device";
             case 20 -> "Not a directory";
             case 21 -> "Is a directory";
@@ -98,7 +102,7 @@ public final class Errno {
             case EPIPE -> "Broken pipe";
             case 36 -> "File name too long";
             case ENOSYS -> "Function not implemented";
-            case 40 -> "Too many levels of symbolic links";
+            case ELOOP -> "Too many levels of symbolic links";
             case ETIME -> "Timer expired";
             case 75 -> "Value too large for defined data type";
             case EOPNOTSUPP -> "Operation not supported";

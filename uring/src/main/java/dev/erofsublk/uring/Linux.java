@@ -26,7 +26,15 @@ public final class Linux {
     public static final int O_CLOEXEC = 02000000;
     public static final int O_NOFOLLOW = Syscall.AARCH64 ? 0100000 : 0400000;
     public static final int O_DIRECT = Syscall.AARCH64 ? 0200000 : 040000;
+    private static final int O_DIRECTORY = Syscall.AARCH64 ? 040000 : 0200000;
+    private static final int O_PATH = 010000000;
     private static final int AT_FDCWD = -100;
+
+    // linux/openat2.h
+    private static final int RESOLVE_NO_MAGICLINKS = 0x02;
+    private static final int RESOLVE_NO_SYMLINKS = 0x04;
+    private static final int RESOLVE_BENEATH = 0x08;
+    private static final int OPEN_HOW_BYTES = 24;
 
     // asm-generic/mman-common.h
     public static final int PROT_NONE = 0;
@@ -82,6 +90,36 @@ public final class Linux {
             long fd = Syscall.call(
                     Syscall.OPENAT, AT_FDCWD, arena.allocateFrom(path).address(), flags | O_CLOEXEC, 0, 0, 0);
             return (int) checked(fd, "open", path);
+        }
+    }
+
+    /**
+     * Opens {@code path} below {@code directory} and nowhere else: the kernel refuses with {@link Errno#EXDEV} a
+     * {@code ..}, a symbolic link or an absolute path that leaves it, at the moment of opening, so that no renaming can
+     * come between check and use ({@code openat2(2)}, Linux 5.6).
+     *
+     * @param directory absolute and without symbolic links; {@link Errno#ELOOP} if one has been put there
+     * @param path relative to it
+     * @param flags as for {@link #open}
+     */
+    public static int openBeneath(String directory, String path, int flags) throws LinuxException {
+        int at = openat2(AT_FDCWD, directory, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS, directory);
+        try {
+            return openat2(at, path, flags, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, directory + ", " + path);
+        } finally {
+            close(at);
+        }
+    }
+
+    private static int openat2(int at, String path, int flags, int resolve, String arguments) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            // struct open_how {__u64 flags, mode, resolve}
+            MemorySegment how = arena.allocate(OPEN_HOW_BYTES, 8);
+            how.set(JAVA_LONG, 0, flags | O_CLOEXEC);
+            how.set(JAVA_LONG, 16, resolve);
+            long name = arena.allocateFrom(path).address();
+            long fd = Syscall.call(Syscall.OPENAT2, at, name, how.address(), OPEN_HOW_BYTES, 0, 0);
+            return (int) checked(fd, "openat2", arguments);
         }
     }
 

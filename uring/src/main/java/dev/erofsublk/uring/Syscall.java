@@ -43,6 +43,7 @@ final class Syscall {
     static final int DUP3 = AARCH64 ? 24 : 292;
     static final int MEMFD_CREATE = AARCH64 ? 279 : 319;
     static final int STATX = AARCH64 ? 291 : 332;
+    static final int OPENAT2 = 437;
     static final int IO_URING_SETUP = 425;
     static final int IO_URING_ENTER = 426;
     static final int IO_URING_REGISTER = 427;
