@@ -42,6 +42,9 @@ final class Syscall {
     static final int OPENAT = AARCH64 ? 56 : 257;
     static final int DUP3 = AARCH64 ? 24 : 292;
     static final int MEMFD_CREATE = AARCH64 ? 279 : 319;
+    static final int FSYNC = AARCH64 ? 82 : 74;
+    static final int COPY_FILE_RANGE = AARCH64 ? 285 : 326;
+    static final int RENAMEAT2 = AARCH64 ? 276 : 316;
     static final int STATX = AARCH64 ? 291 : 332;
     static final int OPENAT2 = 437;
     static final int IO_URING_SETUP = 425;
