@@ -3,6 +3,7 @@ package dev.erofsublk.composer;
 
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
+import dev.erofsublk.uring.Sysctl;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -192,8 +193,7 @@ public final class AddressSpace implements AutoCloseable {
 
         /** Half of what {@code vm.max_map_count} leaves: the other half is for the JVM and for further devices. */
         private static long mapBudget() throws IOException {
-            long limit = Long.parseLong(
-                    Files.readString(Path.of("/proc/sys/vm/max_map_count")).strip());
+            long limit = Sysctl.number("vm/max_map_count");
             try (var maps = Files.lines(Path.of("/proc/self/maps"), StandardCharsets.ISO_8859_1)) {
                 return (limit - maps.count()) / 2;
             }

@@ -13,6 +13,7 @@ import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import dev.erofsublk.uring.Ring;
 import dev.erofsublk.uring.Sqe;
+import dev.erofsublk.uring.Sysctl;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -92,7 +93,7 @@ public final class ControlDevice implements AutoCloseable {
                     switch (e.errno()) {
                         case Errno.EPERM ->
                             "io_uring is disabled: /proc/sys/kernel/io_uring_disabled is %s, expected 0"
-                                    .formatted(sysctl("/proc/sys/kernel/io_uring_disabled"));
+                                    .formatted(sysctl("kernel/io_uring_disabled"));
                         case Errno.ENOSYS -> "this kernel was built without io_uring";
                         default -> e.getMessage();
                     });
@@ -121,10 +122,10 @@ public final class ControlDevice implements AutoCloseable {
         }
     }
 
-    private static String sysctl(String path) {
+    private static String sysctl(String name) {
         try {
-            return Files.readString(Path.of(path)).strip();
-        } catch (IOException e) {
+            return Long.toString(Sysctl.number(name));
+        } catch (LinuxException e) {
             return "missing";
         }
     }

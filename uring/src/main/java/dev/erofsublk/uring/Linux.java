@@ -168,17 +168,22 @@ public final class Linux {
     public static long read(int fd, MemorySegment target, long offset) throws LinuxException {
         long done = 0;
         while (done < target.byteSize()) {
-            long n = Syscall.call(
-                    Syscall.PREAD64, fd, target.address() + done, target.byteSize() - done, offset + done, 0, 0);
-            if (n == -Errno.EINTR) {
-                continue;
-            }
-            if (checked(n, "pread", "fd " + fd + ", offset " + (offset + done)) == 0) {
+            long n = readOnce(fd, target.asSlice(done), offset + done);
+            if (n == 0) {
                 break;
             }
             done += n;
         }
         return done;
+    }
+
+    /** One {@code pread}: some of the bytes, at least one where there are any. */
+    static long readOnce(int fd, MemorySegment target, long offset) throws LinuxException {
+        long n;
+        do {
+            n = Syscall.call(Syscall.PREAD64, fd, target.address(), target.byteSize(), offset, 0, 0);
+        } while (n == -Errno.EINTR);
+        return checked(n, "pread", "fd " + fd + ", offset " + offset);
     }
 
     /** Writes all of {@code source} at {@code offset}. */

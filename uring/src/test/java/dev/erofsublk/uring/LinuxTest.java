@@ -102,6 +102,13 @@ class LinuxTest {
     }
 
     @Test
+    void aSysctlIsReadWhole() throws Exception {
+        Process sysctl = new ProcessBuilder("cat", "/proc/sys/vm/max_map_count").start();
+        assertThat(new String(sysctl.getInputStream().readAllBytes()).strip())
+                .isEqualTo(Long.toString(Sysctl.number("vm/max_map_count")));
+    }
+
+    @Test
     void pageSizeIsTheKernels() throws Exception {
         Process getconf = new ProcessBuilder("getconf", "PAGE_SIZE").start();
         assertThat(new String(getconf.getInputStream().readAllBytes()).strip())
