@@ -213,8 +213,7 @@ public final class Linux {
             offsets.set(JAVA_LONG, 8, toOffset);
             long n;
             do {
-                n = Syscall.call(
-                        Syscall.COPY_FILE_RANGE, from, offsets.address(), to, offsets.address() + 8, bytes, 0);
+                n = Syscall.call(Syscall.COPY_FILE_RANGE, from, offsets.address(), to, offsets.address() + 8, bytes, 0);
             } while (n == -Errno.EINTR);
             return checked(n, "copy_file_range", "fd " + from + " to fd " + to + ", " + bytes + " bytes");
         }

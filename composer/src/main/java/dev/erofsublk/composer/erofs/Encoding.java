@@ -3,6 +3,8 @@ package dev.erofsublk.composer.erofs;
 
 import dev.erofsublk.composer.Source;
 import java.io.IOException;
+import java.util.Arrays;
+import java.util.HexFormat;
 import java.util.Optional;
 
 /**
@@ -13,19 +15,19 @@ import java.util.Optional;
  */
 enum Encoding {
     /** RFC 1952: ID1, ID2 and the only method there is. */
-    GZIP("gzip", 0x1f, 0x8b, 0x08),
+    GZIP("gzip", "1f8b08"),
     /** RFC 8878, Zstandard_Frame. */
-    ZSTD("zstd", 0x28, 0xb5, 0x2f, 0xfd),
-    /** The .xz file format 1.2, 2.1.1.1. */
-    XZ("xz", 0xfd, '7', 'z', 'X', 'Z', 0),
-    BZIP2("bzip2", 'B', 'Z', 'h'),
+    ZSTD("zstd", "28b52ffd"),
+    /** The .xz file format 1.2, section 2.1.1.1. */
+    XZ("xz", "fd377a585a00"),
+    BZIP2("bzip2", "425a68"),
     /** LZ4 frame format 1.6, general structure. */
-    LZ4("lz4", 0x04, 0x22, 0x4d, 0x18);
+    LZ4("lz4", "04224d18");
 
     private final String title;
-    private final int[] magic;
+    private final String magic;
 
-    Encoding(String title, int... magic) {
+    Encoding(String title, String magic) {
         this.title = title;
         this.magic = magic;
     }
@@ -37,24 +39,7 @@ enum Encoding {
 
     /** What {@code file} is compressed with, as far as its first bytes tell. */
     static Optional<Encoding> of(Source file) throws IOException {
-        byte[] head = Superblock.bytes(file, 0, (int) Math.min(file.size(), 8));
-        for (Encoding encoding : values()) {
-            if (encoding.begins(head)) {
-                return Optional.of(encoding);
-            }
-        }
-        return Optional.empty();
-    }
-
-    private boolean begins(byte[] head) {
-        if (head.length < magic.length) {
-            return false;
-        }
-        for (int i = 0; i < magic.length; i++) {
-            if ((head[i] & 0xff) != magic[i]) {
-                return false;
-            }
-        }
-        return true;
+        String head = HexFormat.of().formatHex(Superblock.bytes(file, 0, (int) Math.min(file.size(), 8)));
+        return Arrays.stream(values()).filter(e -> head.startsWith(e.magic)).findFirst();
     }
 }
