@@ -33,6 +33,9 @@ import picocli.CommandLine.Spec;
             ListCommand.class,
             FeaturesCommand.class,
             InspectCommand.class,
+            ExportCommand.class,
+            LsCommand.class,
+            CatCommand.class,
         })
 public final class Main implements Runnable {
     @Spec
