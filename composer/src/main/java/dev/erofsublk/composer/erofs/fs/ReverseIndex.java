@@ -10,7 +10,6 @@ import java.util.Deque;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -92,26 +91,28 @@ public final class ReverseIndex {
         return skipped;
     }
 
-    /** The files that byte {@code offset} of the device belongs to; several if they share data. */
-    public List<Hit> at(long offset) {
-        int found = Arrays.binarySearch(starts, offset);
-        int last = found >= 0 ? found : -found - 2;
-        while (last + 1 < starts.length && starts[last + 1] == offset) {
-            last++;
+    /**
+     * The files to which bytes of the device belong; several if they share data, or if a sector holds several inodes.
+     *
+     * @param from first byte
+     * @param to the byte behind the last
+     */
+    public List<Hit> in(long from, long to) {
+        int found = Arrays.binarySearch(starts, to);
+        int last = found >= 0 ? found : -found - 1;
+        while (last > 0 && (last == starts.length || starts[last] >= to)) {
+            last--;
         }
         List<Hit> hits = new ArrayList<>();
-        for (int i = last; i >= 0 && maxEnds[i] > offset; i--) {
-            if (ends[i] > offset) {
+        for (int i = last; i >= 0 && i < starts.length && maxEnds[i] > from; i--) {
+            if (ends[i] > from && starts[i] < to) {
                 File file = byNumber.get(files[i]);
-                Part part = parts[i];
+                long skip = parts[i] == Part.CONTENT ? Math.max(0, from - starts[i]) : 0;
                 hits.add(new Hit(
-                        file.names.stream().map(Name::path).toList(),
-                        file.nid,
-                        part,
-                        part == Part.CONTENT ? fileOffsets[i] + (offset - starts[i]) : fileOffsets[i]));
+                        file.names.stream().map(Name::path).toList(), file.nid, parts[i], fileOffsets[i] + skip));
             }
         }
-        return hits;
+        return hits.reversed();
     }
 
     private static final class Builder {
@@ -190,10 +191,5 @@ public final class ReverseIndex {
             long array = DataMap.chunkArray(inode) - inode.bodyOffset();
             return array + DataMap.blocks(inode.size(), DataMap.chunkBits(fs, inode)) * DataMap.chunkUnit(inode);
         }
-    }
-
-    @Override
-    public String toString() {
-        return "ReverseIndex[" + IntStream.of(files).distinct().count() + " files, " + starts.length + " ranges]";
     }
 }
