@@ -21,6 +21,10 @@ public final class Device implements AutoCloseable {
     /** The kernel's readahead for EROFS is twice this (see {@link Parameters}). */
     private static final int OPTIMAL_IO_SHIFT = 18;
 
+    /** Kernels that do not know the encoding ignore the flag; NEED_GET_DATA is as old as the driver. */
+    private static final long ALWAYS_OFFERED = Feature.CMD_IOCTL_ENCODE.bit() | Feature.NEED_GET_DATA.bit();
+
+    private static final long WANTED_WHERE_OFFERED = Feature.NO_AUTO_PART_SCAN.bit();
     private static final int PAGE_SHIFT = Integer.numberOfTrailingZeros(Linux.PAGE_SIZE);
     private static final long QUEUE_STACK_BYTES = 256 << 10;
     private static final int NODE_TRIES = 300;
@@ -51,16 +55,25 @@ public final class Device implements AutoCloseable {
      * @throws LinuxException as the kernel answered; no device is left behind then
      */
     public static Device start(ControlDevice control, AddressSpace space, DeviceOptions options) throws IOException {
-        long wanted = Feature.CMD_IOCTL_ENCODE.bit() | Feature.NO_AUTO_PART_SCAN.bit();
+        return start(control, space, options, true);
+    }
+
+    /**
+     * As above.
+     *
+     * @param readOnly false only in tests: the kernel then lets writes through, which the queues must refuse
+     */
+    static Device start(ControlDevice control, AddressSpace space, DeviceOptions options, boolean readOnly)
+            throws IOException {
         DeviceInfo info = control.add(DeviceInfo.request(
                 options.id(),
                 options.queues(),
                 options.depth(),
                 options.maxIoBytes(),
-                wanted & (control.features() | Feature.CMD_IOCTL_ENCODE.bit())));
+                ALWAYS_OFFERED | (WANTED_WHERE_OFFERED & control.features())));
         Device device = null;
         try {
-            control.setParameters(info.id(), parameters(space, options.blockSize(), info.maxIoBytes()));
+            control.setParameters(info.id(), parameters(space, options.blockSize(), info.maxIoBytes(), readOnly));
             device = new Device(control, info, space, openNode(info.charPath()));
             device.startQueues();
             control.start(info.id());
@@ -75,10 +88,10 @@ public final class Device implements AutoCloseable {
         }
     }
 
-    private static Parameters parameters(AddressSpace space, int blockSize, int maxIoBytes) {
+    private static Parameters parameters(AddressSpace space, int blockSize, int maxIoBytes, boolean readOnly) {
         int logicalShift = Integer.numberOfTrailingZeros(blockSize);
         return new Parameters(
-                true,
+                readOnly,
                 space.size() >> 9,
                 logicalShift,
                 Math.max(logicalShift, PAGE_SHIFT),

@@ -33,6 +33,7 @@ final class Queue implements AutoCloseable {
     private final int depth;
     private final int commitCommand;
     private final int fetchCommand;
+    private final int getDataCommand;
     private final AddressSpace space;
     private final long size;
     private final Ring ring;
@@ -40,9 +41,20 @@ final class Queue implements AutoCloseable {
     private final MemorySegment descriptors;
     private final long[] lastSector;
     private final int[] lastSectors;
+    /** Where the driver drops the bytes of writes, which are then refused; no memory until there is one. */
+    private final long scratch;
+
+    private final int scratchBytes;
     private int tagsOut;
 
-    private Queue(int fd, DeviceInfo device, int id, AddressSpace space, Ring ring, MemorySegment descriptors) {
+    private Queue(
+            int fd,
+            DeviceInfo device,
+            int id,
+            AddressSpace space,
+            Ring ring,
+            MemorySegment descriptors,
+            long scratchAddress) {
         this.fd = fd;
         this.id = id;
         this.space = space;
@@ -52,6 +64,9 @@ final class Queue implements AutoCloseable {
         boolean encoded = device.has(Feature.CMD_IOCTL_ENCODE);
         commitCommand = encoded ? UblkCmd.IO_COMMIT_AND_FETCH_REQ : UblkCmd.number(UblkCmd.IO_COMMIT_AND_FETCH_REQ);
         fetchCommand = encoded ? UblkCmd.IO_FETCH_REQ : UblkCmd.number(UblkCmd.IO_FETCH_REQ);
+        getDataCommand = encoded ? UblkCmd.IO_NEED_GET_DATA : UblkCmd.number(UblkCmd.IO_NEED_GET_DATA);
+        scratch = scratchAddress;
+        scratchBytes = device.maxIoBytes();
         size = space.size();
         sqes = ring.sqes();
         lastSector = new long[depth];
@@ -74,7 +89,14 @@ final class Queue implements AutoCloseable {
             long bytes = pageUp((long) device.depth() * UblkCmd.IO_DESC_BYTES);
             long address = Linux.mmap(
                     0, bytes, Linux.PROT_READ, Linux.MAP_SHARED | Linux.MAP_POPULATE, fd, id * DESCRIPTOR_STRIDE);
-            Queue queue = new Queue(fd, device, id, space, ring, Linux.memory(address, bytes));
+            long scratch = Linux.mmap(
+                    0,
+                    device.maxIoBytes(),
+                    Linux.PROT_READ | Linux.PROT_WRITE,
+                    Linux.MAP_PRIVATE | Linux.MAP_ANONYMOUS | Linux.MAP_NORESERVE,
+                    -1,
+                    0);
+            Queue queue = new Queue(fd, device, id, space, ring, Linux.memory(address, bytes), scratch);
             queue.fetchAll();
             return queue;
         } catch (LinuxException e) {
@@ -122,6 +144,10 @@ final class Queue implements AutoCloseable {
             serve(tag);
         } else if (result == UblkCmd.IO_RES_ABORT) {
             tagsOut--;
+        } else if (result == UblkCmd.IO_RES_NEED_GET_DATA) {
+            // A write cannot be refused before its data are taken, and without NEED_GET_DATA the driver would copy
+            // them to the last commit's address, fail, and deliver the write again for ever (ublk_start_io).
+            submit(getDataCommand, tag, 0, scratch);
         } else {
             throw new LinuxException("UBLK_IO_COMMIT_AND_FETCH_REQ", "queue " + id + ", tag " + tag, -result);
         }
@@ -181,5 +207,6 @@ final class Queue implements AutoCloseable {
     public void close() {
         ring.close();
         Linux.munmap(descriptors.address(), descriptors.byteSize());
+        Linux.munmap(scratch, scratchBytes);
     }
 }

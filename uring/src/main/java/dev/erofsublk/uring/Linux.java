@@ -22,6 +22,8 @@ public final class Linux {
     // asm-generic/fcntl.h
     public static final int O_RDONLY = 0;
     public static final int O_RDWR = 2;
+    public static final int O_CREAT = 0100;
+    public static final int O_EXCL = 0200;
     public static final int O_NONBLOCK = 04000;
     public static final int O_CLOEXEC = 02000000;
     public static final int O_NOFOLLOW = Syscall.AARCH64 ? 0100000 : 0400000;
@@ -89,9 +91,18 @@ public final class Linux {
 
     /** Opens {@code path}; {@code O_CLOEXEC} is always added. */
     public static int open(String path, int flags) throws LinuxException {
+        return open(path, flags, 0);
+    }
+
+    /**
+     * Opens {@code path}, with {@link #O_CREAT} as a new file where there is none; {@code O_CLOEXEC} is always added.
+     *
+     * @param mode the permissions of a new file, before the process's umask
+     */
+    public static int open(String path, int flags, int mode) throws LinuxException {
         try (Arena arena = Arena.ofConfined()) {
             long fd = Syscall.call(
-                    Syscall.OPENAT, AT_FDCWD, arena.allocateFrom(path).address(), flags | O_CLOEXEC, 0, 0, 0);
+                    Syscall.OPENAT, AT_FDCWD, arena.allocateFrom(path).address(), flags | O_CLOEXEC, mode, 0, 0);
             return (int) checked(fd, "open", path);
         }
     }
@@ -261,6 +272,21 @@ public final class Linux {
     /** Sets the size of a file; what is added reads as zeros and takes no space. */
     public static void truncate(int fd, long bytes) throws LinuxException {
         checked(Syscall.call(Syscall.FTRUNCATE, fd, bytes, 0, 0, 0, 0), "ftruncate", "fd " + fd + ", " + bytes);
+    }
+
+    /**
+     * Waits until what was written through any descriptor of the file, and what is needed to find it again, is on
+     * stable storage.
+     *
+     * @throws LinuxException also for an earlier write-back that failed; the kernel reports that once per descriptor,
+     *     and the data concerned are lost
+     */
+    public static void syncData(int fd) throws LinuxException {
+        long result;
+        do {
+            result = Syscall.call(Syscall.FDATASYNC, fd, 0, 0, 0, 0, 0);
+        } while (result == -Errno.EINTR);
+        checked(result, "fdatasync", "fd " + fd);
     }
 
     /** A file in memory, known by {@code name} in {@code /proc/PID/maps}. */

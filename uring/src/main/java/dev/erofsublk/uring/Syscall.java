@@ -34,6 +34,7 @@ final class Syscall {
     static final int PWRITE64 = AARCH64 ? 68 : 18;
     static final int MADVISE = AARCH64 ? 233 : 28;
     static final int GETPID = AARCH64 ? 172 : 39;
+    static final int FDATASYNC = AARCH64 ? 83 : 75;
     static final int FTRUNCATE = AARCH64 ? 46 : 77;
     static final int GETEUID = AARCH64 ? 175 : 107;
     static final int PRCTL = AARCH64 ? 167 : 157;
