@@ -33,6 +33,11 @@ import picocli.CommandLine.Spec;
             ListCommand.class,
             FeaturesCommand.class,
             InspectCommand.class,
+            VerifyCommand.class,
+            ExplainCommand.class,
+            ExportCommand.class,
+            LsCommand.class,
+            CatCommand.class,
         })
 public final class Main implements Runnable {
     @Spec

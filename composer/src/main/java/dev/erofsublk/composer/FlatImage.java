@@ -75,27 +75,29 @@ public final class FlatImage implements AutoCloseable {
         return found >= 0 ? found : -found - 2;
     }
 
+    /**
+     * Reads {@code target.byteSize()} bytes of the device from {@code offset} on, as a server would deliver them.
+     *
+     * <p>For tools, which read once and in order; servers use an {@link AddressSpace}.
+     *
+     * @param target native memory
+     * @throws IndexOutOfBoundsException if some of the bytes are not on the device
+     * @throws IOException if a source cannot deliver them
+     */
+    public void read(long offset, MemorySegment target) throws IOException {
+        Objects.checkFromIndexSize(offset, target.byteSize(), size());
+        long done = 0;
+        for (int i = target.byteSize() == 0 ? 0 : indexOf(offset); done < target.byteSize(); i++) {
+            long skip = offset + done - starts[i];
+            long bytes = Math.min(starts[i + 1] - starts[i] - skip, target.byteSize() - done);
+            sources.get(sourceOf[i]).read(sourceOffsets[i] + skip, target.asSlice(done, bytes));
+            done += bytes;
+        }
+    }
+
     /** The distinct sources, in the order in which they were first used. */
     public List<Source> sources() {
         return sources;
-    }
-
-    /**
-     * Reads {@code target.byteSize()} bytes at {@code offset}, all of which lie within {@link #size()}. For parsers and
-     * tools; servers read through an {@link AddressSpace}.
-     *
-     * @param target native memory
-     * @throws IOException as {@link Source#read}
-     */
-    public void read(long offset, MemorySegment target) throws IOException {
-        long end = Math.addExact(offset, target.byteSize());
-        Objects.checkFromToIndex(offset, end, size());
-        long at = offset;
-        for (int i = offset < end ? indexOf(offset) : 0; at < end; i++) {
-            long stop = Math.min(end, starts[i + 1]);
-            sources.get(sourceOf[i]).read(sourceOffsets[i] + (at - starts[i]), target.asSlice(at - offset, stop - at));
-            at = stop;
-        }
     }
 
     @Override

@@ -7,6 +7,7 @@ public final class Errno {
     public static final int ENOENT = 2;
     public static final int EINTR = 4;
     public static final int EIO = 5;
+    public static final int ENXIO = 6;
     public static final int EBADF = 9;
     public static final int EAGAIN = 11;
     public static final int ENOMEM = 12;
@@ -43,7 +44,7 @@ public final class Errno {
             case ENOENT -> "ENOENT";
             case EINTR -> "EINTR";
             case EIO -> "EIO";
-            case 6 -> "ENXIO";
+            case ENXIO -> "ENXIO";
             case 7 -> "E2BIG";
             case EBADF -> "EBADF";
             case EAGAIN -> "EAGAIN";
@@ -89,7 +90,7 @@ public final class Errno {
             case ENOENT -> "No such file or directory";
             case EINTR -> "Interrupted system call";
             case EIO -> "Input/output error";
-            case 6 -> "No such device or address";
+            case ENXIO -> "No such device or address";
             case EBADF -> "Bad file descriptor";
             case EAGAIN -> "Resource temporarily unavailable";
             case ENOMEM -> "Cannot allocate memory";

@@ -70,6 +70,8 @@ public final class Linux {
     private static final int SUN_PATH_BYTES = 108;
     private static final int SEEK_END = 2;
     private static final int SEEK_DATA = 3;
+    private static final int SEEK_HOLE = 4;
+    private static final int RENAME_NOREPLACE = 1; // linux/fs.h
     private static final int AT_EMPTY_PATH = 0x1000; // linux/fcntl.h
     private static final int STATX_BASIC_STATS = 0x7ff; // linux/stat.h
     private static final int STATX_BYTES = 256;
@@ -225,6 +227,66 @@ public final class Linux {
             if (n != -Errno.EINTR) {
                 done += checked(n, "pwrite", "fd " + fd + ", offset " + (offset + done));
             }
+        }
+    }
+
+    /**
+     * Copies bytes between files without taking them through this process; file systems that can share blocks do
+     * ({@code copy_file_range(2)}).
+     *
+     * @return the bytes copied, which may be fewer; 0 at the end of the source
+     * @throws LinuxException with {@link Errno#EXDEV}, {@link Errno#EINVAL} or {@link Errno#EOPNOTSUPP} where the pair
+     *     of files cannot be copied so
+     */
+    public static long copyRange(int from, long fromOffset, int to, long toOffset, long bytes) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment offsets = arena.allocate(16, 8);
+            offsets.set(JAVA_LONG, 0, fromOffset);
+            offsets.set(JAVA_LONG, 8, toOffset);
+            long n;
+            do {
+                n = Syscall.call(Syscall.COPY_FILE_RANGE, from, offsets.address(), to, offsets.address() + 8, bytes, 0);
+            } while (n == -Errno.EINTR);
+            return checked(n, "copy_file_range", "fd " + from + " to fd " + to + ", " + bytes + " bytes");
+        }
+    }
+
+    /**
+     * The first byte at or behind {@code offset} that is not in a hole.
+     *
+     * @return -1 if there is none
+     */
+    public static long seekData(int fd, long offset) throws LinuxException {
+        long at = Syscall.call(Syscall.LSEEK, fd, offset, SEEK_DATA, 0, 0, 0);
+        return at == -Errno.ENXIO ? -1 : checked(at, "lseek", "fd " + fd + ", SEEK_DATA " + offset);
+    }
+
+    /** The first byte at or behind {@code offset} that is in a hole; the end of the file counts as one. */
+    public static long seekHole(int fd, long offset) throws LinuxException {
+        return checked(
+                Syscall.call(Syscall.LSEEK, fd, offset, SEEK_HOLE, 0, 0, 0),
+                "lseek",
+                "fd " + fd + ", SEEK_HOLE " + offset);
+    }
+
+    /** Waits until the file's content and size are on the disk; for a directory, its names. */
+    public static void sync(int fd) throws LinuxException {
+        checked(Syscall.call(Syscall.FSYNC, fd, 0, 0, 0, 0, 0), "fsync", "fd " + fd);
+    }
+
+    /**
+     * Renames a file unless {@code to} exists ({@code renameat2(2)}).
+     *
+     * @throws LinuxException with {@link Errno#EEXIST} if it does
+     */
+    public static void renameNoReplace(String from, String to) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            long source = arena.allocateFrom(from).address();
+            long target = arena.allocateFrom(to).address();
+            checked(
+                    Syscall.call(Syscall.RENAMEAT2, AT_FDCWD, source, AT_FDCWD, target, RENAME_NOREPLACE, 0),
+                    "renameat2",
+                    from + ", " + to);
         }
     }
 

@@ -48,6 +48,7 @@ final class Syscall {
     static final int SOCKETPAIR = AARCH64 ? 199 : 53;
     static final int SETSOCKOPT = AARCH64 ? 208 : 54;
     static final int GETSOCKOPT = AARCH64 ? 209 : 55;
+    static final int FSYNC = AARCH64 ? 82 : 74;
     static final int FDATASYNC = AARCH64 ? 83 : 75;
     static final int FTRUNCATE = AARCH64 ? 46 : 77;
     static final int CHDIR = AARCH64 ? 49 : 80;
@@ -61,7 +62,9 @@ final class Syscall {
     static final int EVENTFD2 = AARCH64 ? 19 : 290;
     static final int DUP3 = AARCH64 ? 24 : 292;
     static final int SENDMMSG = AARCH64 ? 269 : 307;
+    static final int RENAMEAT2 = AARCH64 ? 276 : 316;
     static final int MEMFD_CREATE = AARCH64 ? 279 : 319;
+    static final int COPY_FILE_RANGE = AARCH64 ? 285 : 326;
     static final int STATX = AARCH64 ? 291 : 332;
     static final int IO_URING_SETUP = 425;
     static final int IO_URING_ENTER = 426;

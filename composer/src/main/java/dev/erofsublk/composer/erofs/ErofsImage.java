@@ -27,7 +27,20 @@ public record ErofsImage(FlatImage flat, Source meta, Superblock superblock, Lis
      * @param blob the file, or what is decoded from one
      * @param bytes how many of its bytes belong to the slot at most, from its first on
      */
-    public record Device(DeviceSlot slot, Source blob, long bytes) {}
+    public record Device(DeviceSlot slot, Source blob, long bytes) {
+        /** Bytes of the file behind those of the slot, which are not served: padding of a tar, an appended hash tree. */
+        public long cut(int blockBits) {
+            return Math.max(0, bytes - (slot.blocks() << blockBits));
+        }
+    }
+
+    /** Closes the files, also those of which no byte is served. */
+    @Override
+    public void close() {
+        flat.close();
+        devices.forEach(device -> device.blob().close());
+        meta.close();
+    }
 
     @Override
     public String format() {
@@ -53,6 +66,7 @@ public record ErofsImage(FlatImage flat, Source meta, Superblock superblock, Lis
             slot.put("block", device.slot.block());
             slot.put("blocks", device.slot.blocks());
             slot.put("tag", device.slot.tag());
+            slot.put("bytes_cut", device.cut(superblock.blockBits()));
             slot.put("file", device.blob.name());
         }
         for (String repair : repairs) {
