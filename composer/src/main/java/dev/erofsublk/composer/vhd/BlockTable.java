@@ -8,6 +8,9 @@ import dev.erofsublk.composer.disk.Claims;
 import dev.erofsublk.composer.disk.Fields;
 import dev.erofsublk.composer.disk.SectorBitmap;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import org.jspecify.annotations.Nullable;
 
@@ -34,6 +37,10 @@ final class BlockTable {
     private final long end;
     private final Claims claims;
     private final FlatImage.Builder out = FlatImage.builder(SECTOR);
+    /** The bitmap of the block being looked at, and one with all bits set; there may be a million blocks. */
+    private MemorySegment bitmap = MemorySegment.NULL;
+
+    private MemorySegment full = MemorySegment.NULL;
 
     /**
      * @param parent the parent's disk, of at least {@code size} bytes, if the image is differencing
@@ -76,6 +83,17 @@ final class BlockTable {
         claims.structure("the footer's copy", 0, Footer.BYTES);
         claims.structure("the footer", end, file.size() - end);
         claims.structure("the dynamic header", footer.dataOffset(), DynamicHeader.BYTES);
+        try (Arena arena = Arena.ofConfined()) {
+            bitmap = arena.allocate(header.bitmapBytes());
+            full = arena.allocate(header.bitmapBytes()).fill((byte) 0xff);
+            entries();
+        }
+        claims.structure("the BAT", header.tableOffset(), tableBytes);
+        claims.check();
+        return out.build();
+    }
+
+    private void entries() throws IOException {
         for (long first = 0; first < header.entries(); first += ENTRIES_PER_READ) {
             int count = (int) Math.min(ENTRIES_PER_READ, header.entries() - first);
             Fields entries =
@@ -84,9 +102,6 @@ final class BlockTable {
                 entry(entries.u32(4 * i), first + i);
             }
         }
-        claims.structure("the BAT", header.tableOffset(), tableBytes);
-        claims.check();
-        return out.build();
     }
 
     private void entry(long entry, long number) throws IOException {
@@ -110,7 +125,12 @@ final class BlockTable {
             throw refuse(number, offset / SECTOR, "a block that ends before byte %d of the file".formatted(end));
         }
         claims.block(offset);
-        byte[] bits = Fields.read(file, offset, bitmapBytes);
+        if (isFull(offset, bitmapBytes)) {
+            out.append(length, file, data);
+            Chain.bound(out, name);
+            return;
+        }
+        byte[] bits = bitmap.toArray(ValueLayout.JAVA_BYTE);
         SectorBitmap.mostSignificantFirst(bits).runs((int) (length / SECTOR), (here, first, sectors) -> {
             long run = (long) sectors * SECTOR;
             if (here) {
@@ -120,6 +140,12 @@ final class BlockTable {
             }
         });
         Chain.bound(out, name);
+    }
+
+    /** Reads the bitmap at {@code offset} and tells whether all its bits are set, as in most blocks they are. */
+    private boolean isFull(long offset, int bitmapBytes) throws IOException {
+        file.read(offset, bitmap);
+        return MemorySegment.mismatch(bitmap, 0, bitmapBytes, full, 0, bitmapBytes) < 0;
     }
 
     private void absent(long length) {
