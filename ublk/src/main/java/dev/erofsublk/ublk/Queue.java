@@ -45,7 +45,8 @@ final class Queue implements AutoCloseable {
     private final int[] lastSectors;
     private int tagsOut;
 
-    private Queue(int fd, DeviceInfo device, int id, AddressSpace space, Ring ring, MemorySegment descriptors)
+    /** Over memory that is mapped and a ring that is made; benchmarks call it with plain ones. */
+    Queue(int fd, DeviceInfo device, int id, AddressSpace space, Ring ring, MemorySegment descriptors)
             throws LinuxException {
         this.id = id;
         this.space = space;
@@ -152,7 +153,8 @@ final class Queue implements AutoCloseable {
         }
     }
 
-    private void serve(int tag) throws LinuxException {
+    /** Answers the request that tag {@code tag} brought, or starts what it takes. */
+    void serve(int tag) throws LinuxException {
         long descriptor = (long) tag * UblkCmd.IO_DESC_BYTES;
         long startSector = IoDesc.startSector(descriptors, descriptor);
         int sectors = IoDesc.sectors(descriptors, descriptor);
