@@ -52,7 +52,11 @@ public final class AddressSpace implements AutoCloseable {
      * @param position where it begins on the line of positions, a multiple of the residency unit
      * @param source what all of it is, or null for the span
      */
-    private record Mapping(long address, long bytes, long position, @Nullable Source source) {
+    private record Mapping(
+            long address,
+            long bytes,
+            long position,
+            @Nullable Source source) {
         boolean holds(long unit) {
             return unit >= position >>> Residency.UNIT_SHIFT && unit < endUnit();
         }

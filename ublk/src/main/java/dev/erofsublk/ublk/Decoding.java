@@ -100,7 +100,8 @@ final class Decoding implements AutoCloseable {
     }
 
     /** The next answer, or null; on the queue's thread. */
-    @Nullable Answer poll() {
+    @Nullable
+    Answer poll() {
         return inbox.poll();
     }
 

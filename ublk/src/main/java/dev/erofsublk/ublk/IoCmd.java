@@ -45,7 +45,8 @@ final class IoCmd {
      * @param address never 0: the driver answers -EINVAL then and leaves the request with the server, even where no
      *     byte is copied (drivers/block/ublk_drv.c, ublk_check_commit_and_fetch)
      */
-    static void write(MemorySegment sqes, long at, long head, int command, int queue, int tag, int result, long address) {
+    static void write(
+            MemorySegment sqes, long at, long head, int command, int queue, int tag, int result, long address) {
         sqes.set(JAVA_LONG, at, head);
         sqes.set(JAVA_LONG, at + Sqe.CMD_OP, Integer.toUnsignedLong(command));
         sqes.set(JAVA_LONG, at + Sqe.ADDR, 0);

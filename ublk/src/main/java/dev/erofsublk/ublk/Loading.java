@@ -56,7 +56,8 @@ final class Loading implements AutoCloseable {
             if (residency.isResident(unit)) {
                 continue;
             }
-            if (!space.isDecoded(unit) || !Linux.isInMemory(space.unitAddress(unit), space.unitBytes(unit), pageFlags)) {
+            if (!space.isDecoded(unit)
+                    || !Linux.isInMemory(space.unitAddress(unit), space.unitBytes(unit), pageFlags)) {
                 return false;
             }
             residency.set(unit);

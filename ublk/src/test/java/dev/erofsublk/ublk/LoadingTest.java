@@ -80,7 +80,9 @@ class LoadingTest {
             assertThat(loading.isLoaded(UNIT + 8192, 4096)).isTrue();
             assertThat(space.residency().covers(UNIT, UNIT)).isTrue();
             assertThat(space.residency().missing()).isEqualTo(3);
-            assertThat(loading.isLoaded(UNIT, UNIT + 1)).as("into the next unit").isFalse();
+            assertThat(loading.isLoaded(UNIT, UNIT + 1))
+                    .as("into the next unit")
+                    .isFalse();
         }
     }
 
