@@ -4,18 +4,19 @@ package dev.erofsublk.benchmarks;
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.FlatImage;
-import dev.erofsublk.composer.Zeros;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceOptions;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.List;
 
 /**
  * Serves a file of no format, or zeros, until it is killed: what the comparison needs beside the command itself.
  *
- * <p>Arguments: ID QUEUES DEPTH, then the path of a file or block device, or {@code zeros:BYTES}. A device of zeros is
- * our null target: all of it is the kernel's one page of zeros, so the rest is the cost of serving.
+ * <p>Arguments: ID QUEUES DEPTH, then paths of files or block devices, which lie one behind the other on the device, or
+ * {@code zeros:BYTES}. A device of zeros is our null target: all of it is the kernel's one page of zeros, so the rest is
+ * the cost of serving.
  */
 public final class BareDevice {
     private BareDevice() {}
@@ -27,7 +28,7 @@ public final class BareDevice {
                 Integer.parseInt(args[2]),
                 4096,
                 DeviceOptions.DEFAULT_MAX_IO_BYTES);
-        try (FlatImage image = image(args[3]);
+        try (FlatImage image = image(List.of(args).subList(3, args.length));
                 AddressSpace space = AddressSpace.map(image);
                 ControlDevice control = ControlDevice.open();
                 Device device = Device.start(control, space, options)) {
@@ -36,13 +37,16 @@ public final class BareDevice {
         }
     }
 
-    private static FlatImage image(String what) throws IOException {
+    private static FlatImage image(List<String> parts) throws IOException {
         FlatImage.Builder builder = FlatImage.builder(4096);
-        if (what.startsWith("zeros:")) {
-            return builder.append(Long.parseLong(what.substring("zeros:".length())), Zeros.INSTANCE, 0)
-                    .build();
+        for (String part : parts) {
+            if (part.startsWith("zeros:")) {
+                builder.zeros(Long.parseLong(part.substring("zeros:".length())));
+            } else {
+                Blob blob = Blob.open(Path.of(part));
+                builder.append(blob.size() & -4096L, blob, 0);
+            }
         }
-        Blob blob = Blob.open(Path.of(what));
-        return builder.append(blob.size() & -4096L, blob, 0).build();
+        return builder.build();
     }
 }

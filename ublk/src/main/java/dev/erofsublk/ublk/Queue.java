@@ -50,7 +50,8 @@ final class Queue implements AutoCloseable {
     private final int scratchBytes;
     private int tagsOut;
 
-    private Queue(
+    /** Over memory that is mapped and a ring that is made; benchmarks call it with plain ones. */
+    Queue(
             int fd,
             DeviceInfo device,
             int id,
@@ -180,7 +181,8 @@ final class Queue implements AutoCloseable {
         }
     }
 
-    private void serve(int tag) throws LinuxException {
+    /** Answers the request that tag {@code tag} brought, or starts what it takes. */
+    void serve(int tag) throws LinuxException {
         long descriptor = (long) tag * UblkCmd.IO_DESC_BYTES;
         long startSector = IoDesc.startSector(descriptors, descriptor);
         int sectors = IoDesc.sectors(descriptors, descriptor);

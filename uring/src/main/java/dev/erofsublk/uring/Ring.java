@@ -228,8 +228,12 @@ public final class Ring implements AutoCloseable {
      * @return its byte offset in {@link #sqes()}, or -1 if the queue is full
      */
     public long claimSqe() {
-        if (sqTail - sqSubmitted == sqEntries && sqSpace() == 0) {
-            return -1;
+        if (sqTail - sqSubmitted == sqEntries) { // as far as is known from the last submission
+            // Acquire pairs with the kernel's release of the head after it has read the entries.
+            sqSubmitted = (int) INT.getAcquire(ring, sqHeadAt);
+            if (sqTail - sqSubmitted == sqEntries) {
+                return -1;
+            }
         }
         return (long) (sqTail++ & sqMask) << sqeShift;
     }
