@@ -5,6 +5,7 @@ package dev.erofsublk.uring;
 public final class IoUring {
     public static final int IORING_OP_NOP = 0;
     public static final int IORING_OP_READ_FIXED = 4;
+    public static final int IORING_OP_POLL_ADD = 6;
     public static final int IORING_OP_READ = 22;
     public static final int IORING_OP_MADVISE = 25;
     public static final int IORING_OP_URING_CMD = 46;

@@ -8,6 +8,7 @@ import static java.lang.foreign.ValueLayout.JAVA_SHORT;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.charset.StandardCharsets;
 import java.util.BitSet;
 
 /**
@@ -48,6 +49,15 @@ public final class Linux {
     // linux/memfd.h
     public static final int MFD_CLOEXEC = 1;
 
+    // asm-generic/poll.h
+    public static final int POLLIN = 1;
+
+    private static final int EFD_CLOEXEC = O_CLOEXEC; // linux/eventfd.h
+    private static final int AF_UNIX = 1; // linux/socket.h
+    private static final int SOCK_DGRAM = 2;
+    private static final int SOCK_CLOEXEC = O_CLOEXEC;
+    private static final int SUN_PATH = 2; // linux/un.h, struct sockaddr_un: family u16, then the path
+    private static final int SUN_PATH_BYTES = 108;
     private static final int SEEK_END = 2;
     private static final int AT_EMPTY_PATH = 0x1000; // linux/fcntl.h
     private static final int STATX_BASIC_STATS = 0x7ff; // linux/stat.h
@@ -236,6 +246,63 @@ public final class Linux {
      */
     public static int madvise(long address, long bytes, int advice) {
         return (int) -Syscall.call(Syscall.MADVISE, address, bytes, advice, 0, 0, 0);
+    }
+
+    /** An eventfd(2): readable, and so a reason to wake, from the first {@link #raise} on. */
+    public static int event() throws LinuxException {
+        return (int) checked(Syscall.call(Syscall.EVENTFD2, 0, EFD_CLOEXEC, 0, 0, 0, 0), "eventfd2", "");
+    }
+
+    /** Makes the event {@code fd} readable, for good if nobody reads it. */
+    public static void raise(int fd) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment one = arena.allocateFrom(JAVA_LONG, 1);
+            checked(Syscall.call(Syscall.WRITE, fd, one.address(), one.byteSize(), 0, 0, 0), "write", "event " + fd);
+        }
+    }
+
+    /** Changes the directory of the whole process; Java's own notion of it, {@code user.dir}, stays what it was. */
+    public static void changeDirectory(String path) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            checked(Syscall.call(Syscall.CHDIR, arena.allocateFrom(path).address(), 0, 0, 0, 0, 0), "chdir", path);
+        }
+    }
+
+    /**
+     * Sends one datagram to a unix socket, which Java's channels cannot.
+     *
+     * @param path of at most 107 bytes; a leading {@code @} stands for the abstract name space
+     */
+    public static void sendDatagram(String path, byte[] message) throws LinuxException {
+        byte[] name = path.getBytes(StandardCharsets.UTF_8);
+        if (name.length == 0 || name.length >= SUN_PATH_BYTES) {
+            throw new LinuxException("sendto", path, Errno.EINVAL);
+        }
+        boolean isAbstract = name[0] == '@';
+        if (isAbstract) {
+            name[0] = 0;
+        }
+        long fd = checked(Syscall.call(Syscall.SOCKET, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, 0, 0, 0), "socket", "");
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment address = arena.allocate(SUN_PATH + SUN_PATH_BYTES, 2);
+            address.set(JAVA_SHORT, 0, (short) AF_UNIX);
+            MemorySegment.copy(name, 0, address, JAVA_BYTE, SUN_PATH, name.length);
+            MemorySegment bytes = arena.allocate(Math.max(1, message.length));
+            MemorySegment.copy(message, 0, bytes, JAVA_BYTE, 0, message.length);
+            checked(
+                    Syscall.call(
+                            Syscall.SENDTO,
+                            fd,
+                            bytes.address(),
+                            message.length,
+                            0,
+                            address.address(),
+                            SUN_PATH + name.length + (isAbstract ? 0 : 1)),
+                    "sendto",
+                    path);
+        } finally {
+            close((int) fd);
+        }
     }
 
     public static int processId() {

@@ -24,6 +24,7 @@ final class Syscall {
     static final boolean AARCH64 = System.getProperty("os.arch", "").equals("aarch64");
 
     // asm/unistd_64.h (x86-64) and asm-generic/unistd.h (arm64). io_uring has the same numbers everywhere.
+    static final int WRITE = AARCH64 ? 64 : 1;
     static final int CLOSE = AARCH64 ? 57 : 3;
     static final int LSEEK = AARCH64 ? 62 : 8;
     static final int MMAP = AARCH64 ? 222 : 9;
@@ -35,12 +36,16 @@ final class Syscall {
     static final int MADVISE = AARCH64 ? 233 : 28;
     static final int GETPID = AARCH64 ? 172 : 39;
     static final int FDATASYNC = AARCH64 ? 83 : 75;
+    static final int SOCKET = AARCH64 ? 198 : 41;
+    static final int SENDTO = AARCH64 ? 206 : 44;
     static final int FTRUNCATE = AARCH64 ? 46 : 77;
+    static final int CHDIR = AARCH64 ? 49 : 80;
     static final int GETEUID = AARCH64 ? 175 : 107;
     static final int PRCTL = AARCH64 ? 167 : 157;
     static final int GETTID = AARCH64 ? 178 : 186;
     static final int SCHED_SETAFFINITY = AARCH64 ? 122 : 203;
     static final int OPENAT = AARCH64 ? 56 : 257;
+    static final int EVENTFD2 = AARCH64 ? 19 : 290;
     static final int DUP3 = AARCH64 ? 24 : 292;
     static final int MEMFD_CREATE = AARCH64 ? 279 : 319;
     static final int STATX = AARCH64 ? 291 : 332;
