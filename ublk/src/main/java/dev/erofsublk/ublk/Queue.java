@@ -8,6 +8,7 @@ import dev.erofsublk.uring.IoUring;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import dev.erofsublk.uring.Ring;
+import dev.erofsublk.uring.Sqe;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 
@@ -27,6 +28,8 @@ final class Queue implements AutoCloseable {
 
     private static final int SECTOR_SHIFT = 9;
     private static final long PAGE_MASK = -Linux.PAGE_SIZE;
+    /** The user data of the poll that tells this queue to end; tags are not negative. */
+    private static final int WAKE = -1;
 
     private final int fd;
     private final int id;
@@ -45,19 +48,27 @@ final class Queue implements AutoCloseable {
     private final long scratch;
 
     private final int scratchBytes;
+    private final QueueCounters counters;
+    private volatile boolean suspicious;
     private int tagsOut;
+    private boolean awake;
+    private int turns;
+    private int turnRequests;
+    private long turnBytes;
 
     private Queue(
             int fd,
             DeviceInfo device,
             int id,
             AddressSpace space,
+            QueueCounters counters,
             Ring ring,
             MemorySegment descriptors,
             long scratchAddress) {
         this.fd = fd;
         this.id = id;
         this.space = space;
+        this.counters = counters;
         this.ring = ring;
         this.descriptors = descriptors;
         depth = device.depth();
@@ -78,13 +89,16 @@ final class Queue implements AutoCloseable {
      * Creates the ring of the calling thread and fetches every tag.
      *
      * @param fd {@code /dev/ublkcN}, shared by all queues: a process may have it open once only
+     * @param event which makes {@link #run} return when it is raised
      */
-    static Queue open(int fd, DeviceInfo device, int id, AddressSpace space) throws LinuxException {
+    static Queue open(int fd, DeviceInfo device, int id, AddressSpace space, QueueCounters counters, int event)
+            throws LinuxException {
         int flags = IoUring.QUEUE_SETUP;
         if (device.flags() != 0 && !device.has(Feature.USER_COPY) && kernelWantsWideEntries(device)) {
             flags |= IoUring.IORING_SETUP_SQE128;
         }
         Ring ring = Ring.create(device.depth(), flags);
+        Queue queue = null;
         try {
             long bytes = pageUp((long) device.depth() * UblkCmd.IO_DESC_BYTES);
             long address = Linux.mmap(
@@ -96,13 +110,27 @@ final class Queue implements AutoCloseable {
                     Linux.MAP_PRIVATE | Linux.MAP_ANONYMOUS | Linux.MAP_NORESERVE,
                     -1,
                     0);
-            Queue queue = new Queue(fd, device, id, space, ring, Linux.memory(address, bytes), scratch);
+            queue = new Queue(fd, device, id, space, counters, ring, Linux.memory(address, bytes), scratch);
+            queue.await(event);
             queue.fetchAll();
             return queue;
         } catch (LinuxException e) {
-            ring.close();
+            if (queue != null) {
+                queue.close(); // a mapping left would keep the device from its next server
+            } else {
+                ring.close();
+            }
             throw e;
         }
+    }
+
+    private void await(int event) throws LinuxException {
+        long at = ring.nextSqe();
+        Sqe.opcode(sqes, at, IoUring.IORING_OP_POLL_ADD);
+        Sqe.fd(sqes, at, event);
+        Sqe.pollEvents(sqes, at, Linux.POLLIN);
+        Sqe.userData(sqes, at, WAKE);
+        ring.submitAndWait(0);
     }
 
     /** Drivers that know no ioctl encoding (before 6.4) also refuse entries of 64 bytes for I/O. */
@@ -120,27 +148,48 @@ final class Queue implements AutoCloseable {
         int ready = ring.ready();
         for (int i = 0; i < ready; i++) {
             int result = Cqe.result(ring.cqes(), ring.cqe(i));
-            if (result < 0) {
+            if (result < 0 && result != UblkCmd.IO_RES_ABORT) {
                 throw new LinuxException("UBLK_IO_FETCH_REQ", "queue " + id, -result);
             }
         }
     }
 
-    /** Serves until the device is stopped and every tag has come back. */
+    /**
+     * Serves until the device is stopped and every tag has come back, or until the event is raised. In that case the
+     * requests that are still with this queue go back to the driver with {@link #close}, and on to the next server.
+     */
     void run() throws LinuxException {
-        while (tagsOut > 0) {
+        while (tagsOut > 0 && !awake) {
             ring.submitAndWait(1);
             int ready = ring.ready();
+            boolean timed = (++turns & QueueCounters.SAMPLE_TURNS - 1) == 0;
+            long start = timed ? System.nanoTime() : 0;
+            turnRequests = 0;
+            turnBytes = 0;
             for (int i = 0; i < ready; i++) {
                 long cqe = ring.cqe(i);
                 complete((int) Cqe.userData(ring.cqes(), cqe), Cqe.result(ring.cqes(), cqe));
             }
             ring.consume(ready);
+            counters.turn(turnRequests, turnBytes);
+            if (timed && turnRequests > 0) {
+                ring.submitAndWait(0); // the kernel copies the bytes in here, which the next wait would hide
+                counters.sample(turnRequests, System.nanoTime() - start);
+            }
         }
+        ring.submitAndWait(0); // what this turn has answered is not to be asked again
+    }
+
+    /** From now on, or no longer, asks before each commit whether the bytes are there; from any thread. */
+    void suspect(boolean suspect) {
+        suspicious = suspect;
     }
 
     private void complete(int tag, int result) throws LinuxException {
-        if (result == UblkCmd.IO_RES_OK) {
+        if (tag == WAKE) {
+            awake = true;
+        } else if (result == UblkCmd.IO_RES_OK) {
+            turnRequests++;
             serve(tag);
         } else if (result == UblkCmd.IO_RES_ABORT) {
             tagsOut--;
@@ -162,34 +211,60 @@ final class Queue implements AutoCloseable {
         int operation = IoDesc.operation(descriptors, descriptor);
         if (operation != UblkCmd.IO_OP_READ || offset < 0 || bytes > size - offset) {
             // A read-only device has nothing to flush; everything else that is not a read is refused.
-            fail(tag, operation == UblkCmd.IO_OP_FLUSH ? 0 : -Errno.EIO);
+            fail(tag, operation == UblkCmd.IO_OP_FLUSH ? 0 : -Errno.EIO, offset);
             return;
         }
         int run = space.run(offset);
         long address = space.address(run, offset);
         // What lies behind the run's end comes again as a request of its own: a shorter result completes only so much.
         int length = (int) Math.min(bytes, space.runEnd(run) - offset);
-        if (lastSector[tag] == startSector && lastSectors[tag] == sectors && !readable(address, length)) {
-            fail(tag, -Errno.EIO);
-            return;
+        boolean again = lastSector[tag] == startSector && lastSectors[tag] == sectors;
+        if (again || suspicious) {
+            length = readable(address, length);
+            if (length == 0) {
+                fail(tag, -Errno.EIO, offset);
+                return;
+            }
         }
         lastSector[tag] = startSector;
         lastSectors[tag] = sectors;
+        turnBytes += length;
         submit(commitCommand, tag, length, address);
     }
 
     /**
-     * Whether the kernel can copy these bytes. Linux 6.12 delivers a request again and again when the first byte of its
-     * copy faults (a file truncated meanwhile), so a tag that brings what it brought last is checked; mostly it is just
-     * somebody reading the same block twice (facts/experiments.md §3).
+     * How many of these bytes the kernel can copy, from the first on. Linux 6.12 delivers a request again and again
+     * when the first byte of its copy faults (a file truncated meanwhile), so a tag that brings what it brought last is
+     * checked; mostly it is just somebody reading the same block twice (facts/experiments.md §3).
      */
-    private static boolean readable(long address, int length) {
+    private static int readable(long address, int length) {
         long page = address & PAGE_MASK;
-        return Linux.madvise(page, pageUp(address + length) - page, Linux.MADV_POPULATE_READ) == 0;
+        long end = pageUp(address + length);
+        if (isReadable(page, end)) {
+            return length;
+        }
+        long good = page; // all bytes before it are there, and not all before bad
+        long bad = end;
+        while (bad - good > Linux.PAGE_SIZE) {
+            long middle = good + ((bad - good) / 2 & PAGE_MASK);
+            if (isReadable(good, middle)) {
+                good = middle;
+            } else {
+                bad = middle;
+            }
+        }
+        return (int) Math.max(0, good - address);
     }
 
-    private void fail(int tag, int result) {
+    private static boolean isReadable(long page, long end) {
+        return Linux.madvise(page, end - page, Linux.MADV_POPULATE_READ) == 0;
+    }
+
+    private void fail(int tag, int result, long offset) {
         lastSector[tag] = -1;
+        if (result != 0) {
+            counters.error(offset);
+        }
         submit(commitCommand, tag, result, space.base());
     }
 
