@@ -31,6 +31,10 @@ import picocli.CommandLine.Spec;
             AddCommand.class,
             DelCommand.class,
             ListCommand.class,
+            TopCommand.class,
+            ServeCommand.class,
+            RecoverCommand.class,
+            PurgeCommand.class,
             FeaturesCommand.class,
             InspectCommand.class,
         })

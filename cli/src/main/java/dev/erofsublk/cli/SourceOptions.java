@@ -2,7 +2,7 @@
 package dev.erofsublk.cli;
 
 import dev.erofsublk.composer.Image;
-import dev.erofsublk.composer.erofs.ErofsImages;
+import dev.erofsublk.daemon.SourceSpec;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -31,22 +31,23 @@ final class SourceOptions {
     private @Nullable Path image;
 
     @Spec(Spec.Target.MIXEE)
-    private @Nullable CommandSpec spec;
+    private @Nullable CommandSpec command;
 
     /** Opens and checks what was named. */
     Image open() throws IOException {
+        return spec().open();
+    }
+
+    /** What was named, for another process to open. */
+    SourceSpec spec() {
         if (image != null) {
             refuse(blobs != null || meta != null || !blob.isEmpty(), "--image goes alone");
-            return ErofsImages.fromFiles(image, List.of());
-        }
-        if (blobs != null) {
+        } else if (blobs != null) {
             refuse(!blob.isEmpty(), "--blob goes with --meta, not with --blobs");
-            return ErofsImages.fromDirectory(blobs, meta);
-        }
-        if (meta == null) {
+        } else if (meta == null) {
             throw usage("no image given: name it with --blobs DIR, --meta FILE --blob FILE ..., or --image FILE");
         }
-        return ErofsImages.fromFiles(meta, blob);
+        return new SourceSpec(blobs, meta, blob, image);
     }
 
     private void refuse(boolean wrong, String message) {
@@ -56,9 +57,9 @@ final class SourceOptions {
     }
 
     private ParameterException usage(String message) {
-        if (spec == null) {
+        if (command == null) {
             throw new IllegalStateException("options outside a command");
         }
-        return new ParameterException(spec.commandLine(), message);
+        return new ParameterException(command.commandLine(), message);
     }
 }
