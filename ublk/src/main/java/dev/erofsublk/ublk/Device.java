@@ -7,11 +7,14 @@ import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.locks.LockSupport;
 
 /**
  * One block device, served by threads of this process.
@@ -35,12 +38,24 @@ public final class Device implements AutoCloseable {
     /** A dead server's device is ready for the next after 0.03 to 0.2 s in an emulated guest. */
     private static final long RECOVERY_RETRY_MILLIS = 5;
 
+    /**
+     * Before Linux 6.16 the driver quiesces a device in a work item, which two queues may schedule twice: the second run
+     * then cancels what the next server has just fetched (drivers/block/ublk_drv.c of 6.12, ublk_quiesce_work_fn). It is
+     * due at once; this is the time that it gets.
+     */
+    private static final long SETTLE_MILLIS = 50;
+
+    private static final long QUIESCE_MILLIS = 1000;
+    private static final int EXIT_TRIES = 1000;
+    private static final long EXIT_RETRY_NANOS = 1_000_000;
+
     private final ControlDevice control;
     private final DeviceInfo info;
     private final AddressSpace space;
     private final List<Thread> threads = new ArrayList<>();
     private final List<QueueCounters> counters = new ArrayList<>();
     private final Queue[] queues;
+    private final int[] threadIds;
     private final CountDownLatch fetched;
     private final CountDownLatch running;
     private final AtomicReference<Throwable> failure = new AtomicReference<>();
@@ -55,6 +70,7 @@ public final class Device implements AutoCloseable {
         this.info = info;
         this.space = space;
         queues = new Queue[info.queues()];
+        threadIds = new int[info.queues()];
         fetched = new CountDownLatch(info.queues());
         running = new CountDownLatch(info.queues());
     }
@@ -131,6 +147,9 @@ public final class Device implements AutoCloseable {
                     (sectors << 9) + " bytes, which /dev/ublkb" + id + " has");
         }
         beginRecovery(control, id, System.nanoTime() + patience.toNanos());
+        if (!Feature.QUIESCE.in(control.features())) {
+            sleep(SETTLE_MILLIS);
+        }
         DeviceInfo info =
                 control.find(id).orElseThrow(() -> new LinuxException("GET_DEV_INFO", "device " + id, Errno.ENODEV));
         Device device = new Device(control, info, space);
@@ -228,15 +247,15 @@ public final class Device implements AutoCloseable {
         boolean ready = false;
         try {
             prepareThread(queueId);
-            try (Queue queue = Queue.open(fd, info, queueId, space, counter, event)) {
-                queue.suspect(suspicious);
-                synchronized (queues) {
-                    queues[queueId] = queue;
-                }
-                ready = true;
-                fetched.countDown();
-                queue.run();
+            Queue queue = Queue.open(fd, info, queueId, space, counter, event);
+            queue.suspect(suspicious);
+            threadIds[queueId] = Linux.threadId();
+            synchronized (queues) {
+                queues[queueId] = queue;
             }
+            ready = true;
+            fetched.countDown();
+            queue.run();
         } catch (Throwable e) {
             failure.compareAndSet(null, e);
             wakeQueues(); // half a device hangs its readers; a whole one can be recovered
@@ -330,6 +349,13 @@ public final class Device implements AutoCloseable {
             return;
         }
         released = true;
+        if (info.has(Feature.QUIESCE)) {
+            try {
+                control.quiesce(info.id(), QUIESCE_MILLIS);
+            } catch (LinuxException e) {
+                // It is not live, or too busy: the queues go all the same, and the driver takes back what they had.
+            }
+        }
         if (event >= 0) {
             wakeQueues();
         }
@@ -338,6 +364,13 @@ public final class Device implements AutoCloseable {
 
     private void closeNode() {
         joinQueues();
+        for (int i = 0; i < queues.length; i++) {
+            if (queues[i] != null) {
+                awaitExit(threadIds[i]);
+                queues[i].close();
+                queues[i] = null;
+            }
+        }
         if (fd >= 0) {
             Linux.close(fd);
             fd = -1;
@@ -372,6 +405,17 @@ public final class Device implements AutoCloseable {
             closeNode();
         }
         control.delete(info.id());
+    }
+
+    /**
+     * Waits until the kernel's thread is gone too, a moment after Java's. A ring that still has commands is only closed
+     * then: Linux 6.12 loses count of them, and panics, when their thread and the ring end at the same time.
+     */
+    private static void awaitExit(int threadId) {
+        Path thread = Path.of("/proc/self/task", Integer.toString(threadId));
+        for (int tries = 0; tries < EXIT_TRIES && Files.exists(thread); tries++) {
+            LockSupport.parkNanos(EXIT_RETRY_NANOS);
+        }
     }
 
     private void joinQueues() {
