@@ -27,6 +27,8 @@ public final class Linux {
     /** With {@link #O_CREAT}: the file must not exist. Alone on a block device: EBUSY if it is mounted or claimed. */
     public static final int O_EXCL = 0200;
 
+    public static final int O_APPEND = 02000;
+
     public static final int O_NONBLOCK = 04000;
     public static final int O_CLOEXEC = 02000000;
     public static final int O_NOFOLLOW = Syscall.AARCH64 ? 0100000 : 0400000;
