@@ -9,7 +9,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 class UserDataTest {
     @ParameterizedTest
-    @ValueSource(ints = {UserData.COMMAND, UserData.POPULATED, UserData.POPULATED_EXACTLY, UserData.AHEAD, UserData.INBOX})
+    @ValueSource(
+            ints = {UserData.COMMAND, UserData.POPULATED, UserData.POPULATED_EXACTLY, UserData.AHEAD, UserData.INBOX})
     void kindAndTagComeBack(int kind) {
         long userData = UserData.of(kind, UblkCmd.MAX_QUEUE_DEPTH - 1);
         assertThat(UserData.kind(userData)).isEqualTo(kind);
