@@ -80,8 +80,9 @@ public class RequestBenchmark {
         for (int i = 0; i < REQUESTS; i++) {
             sectors[i] = random.nextLong(space.size() / 4096) * 8;
         }
-        DeviceInfo info = DeviceInfo.request(0, 1, DEPTH, 1 << 20, Feature.CMD_IOCTL_ENCODE.bit());
-        queue = new Queue(3, info, 0, space, plain.ring(), descriptors);
+        DeviceInfo info =
+                new DeviceInfo(0, 1, DEPTH, DeviceState.LIVE, 1 << 20, 0, Feature.CMD_IOCTL_ENCODE.bit(), 0, 0);
+        queue = new Queue(3, info, 0, space, new QueueCounters(), plain.ring(), descriptors, space.base());
     }
 
     private FlatImage placedByMmu() {

@@ -6,6 +6,7 @@ import dev.erofsublk.composer.Description;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.Zeros;
 import java.io.IOException;
 import java.util.List;
 import java.util.Map;
@@ -20,6 +21,10 @@ import picocli.CommandLine.Option;
         mixinStandardHelpOptions = true,
         description = "Show superblock, device table and extent map of an image.")
 final class InspectCommand implements Callable<Integer> {
+    private static final int BAR = 40;
+    /** Of a longer map the first and last half of this are shown. */
+    private static final int LINES = 200;
+
     @Mixin
     private SourceOptions source = new SourceOptions();
 
@@ -44,33 +49,44 @@ final class InspectCommand implements Callable<Integer> {
     private static void print(String name, List<Map<String, Object>> rows) {
         System.out.println(name);
         if (rows.size() == 1) {
-            rows.getFirst().forEach((key, value) -> System.out.printf("  %-14s %s%n", key, text(value)));
+            rows.getFirst()
+                    .forEach((key, value) ->
+                            System.out.printf("  %-14s %s%n", key, LsCommand.printable(TextTable.text(value))));
         } else {
             TextTable.print(rows);
         }
         System.out.println();
     }
 
-    static String text(Object value) {
-        return value instanceof List<?> list
-                ? String.join(" ", list.stream().map(String::valueOf).toList())
-                : String.valueOf(value);
-    }
-
     private static void printMap(FlatImage flat) {
         System.out.printf(
-                "extents (%d, device of %d bytes, blocks of %d)%n", flat.extentCount(), flat.size(), flat.blockSize());
-        System.out.printf("  %16s %16s %6s  %s%n", "start", "length", "share", "source");
+                "extents (%d; device of %s, %d bytes, in blocks of %d)%n",
+                flat.extentCount(), ProgressLine.size(flat.size()), flat.size(), flat.blockSize());
+        int digits = Long.toString(flat.size()).length();
         for (int i = 0; i < flat.extentCount(); i++) {
+            if (flat.extentCount() > LINES && i == LINES / 2) {
+                System.out.printf("  ... %d more; --json has all ...%n", flat.extentCount() - LINES);
+                i = flat.extentCount() - LINES / 2;
+            }
             Extent extent = flat.extent(i);
             System.out.printf(
-                    "  %16d %16d %5.1f%%  %s%s%n",
+                    "  %" + digits + "d .. %" + digits + "d  %9s  %5.1f%%  |%s|  %s%s%n",
                     extent.start(),
-                    extent.length(),
+                    extent.end(),
+                    ProgressLine.size(extent.length()),
                     100.0 * extent.length() / flat.size(),
-                    extent.source().name(),
+                    bar(extent, flat.size()),
+                    LsCommand.printable(extent.source().name()),
                     extent.sourceOffset() == 0 ? "" : " from byte " + extent.sourceOffset());
         }
+    }
+
+    /** The device from left to right, and what of it the extent is: at least one character, a hole in dashes. */
+    static String bar(Extent extent, long size) {
+        int from = (int) Math.min(BAR - 1, BAR * ((double) extent.start() / size));
+        int to = (int) Math.clamp(Math.ceil(BAR * ((double) extent.end() / size)), from + 1, BAR);
+        String mark = extent.source() == Zeros.INSTANCE ? "-" : "#";
+        return ".".repeat(from) + mark.repeat(to - from) + ".".repeat(BAR - to);
     }
 
     private static void writeJson(JsonGenerator out, Image image, Description description) throws IOException {
@@ -83,12 +99,7 @@ final class InspectCommand implements Callable<Integer> {
                 description.sections().entrySet()) {
             out.writeArrayFieldStart(section.getKey());
             for (Map<String, Object> row : section.getValue()) {
-                out.writeStartObject();
-                for (Map.Entry<String, Object> field : row.entrySet()) {
-                    out.writeFieldName(field.getKey());
-                    writeValue(out, field.getValue());
-                }
-                out.writeEndObject();
+                JsonOutput.writeRow(out, row);
             }
             out.writeEndArray();
         }
@@ -104,21 +115,5 @@ final class InspectCommand implements Callable<Integer> {
         }
         out.writeEndArray();
         out.writeEndObject();
-    }
-
-    private static void writeValue(JsonGenerator out, Object value) throws IOException {
-        switch (value) {
-            case Integer n -> out.writeNumber(n);
-            case Long n -> out.writeNumber(n);
-            case Boolean b -> out.writeBoolean(b);
-            case List<?> list -> {
-                out.writeStartArray();
-                for (Object each : list) {
-                    writeValue(out, each);
-                }
-                out.writeEndArray();
-            }
-            default -> out.writeString(value.toString());
-        }
     }
 }

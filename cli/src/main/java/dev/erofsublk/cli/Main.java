@@ -31,8 +31,17 @@ import picocli.CommandLine.Spec;
             AddCommand.class,
             DelCommand.class,
             ListCommand.class,
+            TopCommand.class,
+            ServeCommand.class,
+            RecoverCommand.class,
+            PurgeCommand.class,
             FeaturesCommand.class,
             InspectCommand.class,
+            VerifyCommand.class,
+            ExplainCommand.class,
+            ExportCommand.class,
+            LsCommand.class,
+            CatCommand.class,
         })
 public final class Main implements Runnable {
     @Spec

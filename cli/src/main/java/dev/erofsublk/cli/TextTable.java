@@ -22,9 +22,16 @@ final class TextTable {
         }
     }
 
+    /** A value as text: a list is its items, one space between them. */
+    static String text(Object value) {
+        return value instanceof List<?> list
+                ? String.join(" ", list.stream().map(String::valueOf).toList())
+                : String.valueOf(value);
+    }
+
     private static String cell(Map<String, Object> row, String key) {
         Object value = row.get(key);
-        return value == null ? "" : InspectCommand.text(value);
+        return value == null ? "" : LsCommand.printable(text(value));
     }
 
     private static String line(List<String> cells, List<Integer> widths) {

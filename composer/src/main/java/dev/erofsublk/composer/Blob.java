@@ -8,6 +8,8 @@ import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
+import java.time.Instant;
+import java.util.Optional;
 
 /**
  * A regular file or block device, opened for reading once and for good: the descriptor, not the name, is what is
@@ -63,6 +65,37 @@ public final class Blob implements Source {
     /** The open descriptor, read-only; valid until {@link #close()}. */
     public int fd() {
         return fd;
+    }
+
+    /**
+     * Whether the open file is no longer the one that was opened: then what was checked is not what is served.
+     *
+     * <p>A truncation or a write shows in size or modification time. A file replaced under its name does not count: the
+     * open one is served on. One system call; any thread.
+     *
+     * @return what changed, as a refusal that names the file; empty if nothing did
+     * @throws LinuxException if the file cannot be asked
+     */
+    public Optional<ImageException> changed() throws LinuxException {
+        FileStatus now = Linux.status(fd);
+        if (now.size() != status.size()) {
+            return Optional.of(new ImageException(
+                    name(), "size", now.size() + " bytes", status.size() + ", as when it was opened and checked"));
+        }
+        if (now.modifiedNanos() != status.modifiedNanos() && !status.isBlockDevice()) {
+            return Optional.of(new ImageException(
+                    name(),
+                    "modification time",
+                    instant(now),
+                    instant(status) + ", as when it was opened and checked"));
+        }
+        return Optional.empty();
+    }
+
+    private static Instant instant(FileStatus status) {
+        return Instant.ofEpochSecond(
+                Math.floorDiv(status.modifiedNanos(), 1_000_000_000L),
+                Math.floorMod(status.modifiedNanos(), 1_000_000_000L));
     }
 
     /** Size, identity and modification time when it was opened. */

@@ -10,10 +10,16 @@ import java.io.IOException;
  * maps the cache file and asks for {@link #ensure} before it lets anyone read.
  */
 public non-sealed interface Decoded extends Source {
-    /** The sparse file that holds what is decoded so far; its size is {@link #size()}. Closed with this source. */
+    /**
+     * The sparse file whose first {@link #size()} bytes hold what is decoded so far, at their own offsets; the record
+     * of what that is may follow them. Closed with this source.
+     */
     Blob cache();
 
-    /** The granule of decoding in bytes, a power of two and at least a page: presence is tracked in these. */
+    /**
+     * The granule of presence in bytes, a power of two and at least a page: whoever keeps a bit for each range of this
+     * size, aligned to it, loses nothing. What is decoded at a time may be larger.
+     */
     int unit();
 
     /** Whether every unit that holds one of these bytes is decoded; a cheap look without a lock. */

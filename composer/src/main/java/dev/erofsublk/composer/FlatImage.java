@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.composer;
 
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Objects;
 
 /**
  * A device, flattened: extents in ascending order that cover every byte from 0 to {@link #size()} without gap or
@@ -70,6 +73,26 @@ public final class FlatImage implements AutoCloseable {
         }
         int found = Arrays.binarySearch(starts, 0, sourceOf.length, offset);
         return found >= 0 ? found : -found - 2;
+    }
+
+    /**
+     * Reads {@code target.byteSize()} bytes of the device from {@code offset} on, as a server would deliver them.
+     *
+     * <p>For tools, which read once and in order; servers use an {@link AddressSpace}.
+     *
+     * @param target native memory
+     * @throws IndexOutOfBoundsException if some of the bytes are not on the device
+     * @throws IOException if a source cannot deliver them
+     */
+    public void read(long offset, MemorySegment target) throws IOException {
+        Objects.checkFromIndexSize(offset, target.byteSize(), size());
+        long done = 0;
+        for (int i = target.byteSize() == 0 ? 0 : indexOf(offset); done < target.byteSize(); i++) {
+            long skip = offset + done - starts[i];
+            long bytes = Math.min(starts[i + 1] - starts[i] - skip, target.byteSize() - done);
+            sources.get(sourceOf[i]).read(sourceOffsets[i] + skip, target.asSlice(done, bytes));
+            done += bytes;
+        }
     }
 
     /** The distinct sources, in the order in which they were first used. */
@@ -139,6 +162,31 @@ public final class FlatImage implements AutoCloseable {
             }
             size = Math.addExact(size, length);
             return this;
+        }
+
+        /**
+         * Lays what {@code image} has in a range: the way in which a child takes bytes from its parent.
+         *
+         * @param offset first byte of the range, which lies within the image; any value
+         */
+        public Builder append(long length, FlatImage image, long offset) {
+            long end = Math.addExact(offset, length);
+            Objects.checkFromToIndex(offset, end, image.size());
+            long at = offset;
+            for (int i = offset < end ? image.indexOf(offset) : 0; at < end; i++) {
+                long stop = Math.min(end, image.starts[i + 1]);
+                append(
+                        stop - at,
+                        image.sources.get(image.sourceOf[i]),
+                        image.sourceOffsets[i] + (at - image.starts[i]));
+                at = stop;
+            }
+            return this;
+        }
+
+        /** Extents laid so far: what a reader bounds where an image could ask for any number of them. */
+        public int extentCount() {
+            return count;
         }
 
         /** Lays zeros. */

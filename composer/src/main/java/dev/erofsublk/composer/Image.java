@@ -7,7 +7,7 @@ package dev.erofsublk.composer;
  * <p>Closing it closes the files.
  */
 public interface Image extends AutoCloseable {
-    /** The format's name in small letters: {@code erofs}, {@code raw}, {@code vmdk}, {@code vhdx}, {@code vhd}. */
+    /** The format's name in small letters: {@code erofs}, {@code rafs}, {@code raw}, {@code vmdk}, {@code vhdx}, {@code vhd}. */
     String format();
 
     /** The device. */

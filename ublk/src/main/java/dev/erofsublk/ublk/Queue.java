@@ -9,6 +9,7 @@ import dev.erofsublk.uring.IoUring;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import dev.erofsublk.uring.Ring;
+import dev.erofsublk.uring.Sqe;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 
@@ -37,6 +38,7 @@ final class Queue implements AutoCloseable {
     private final int depth;
     private final int commitCommand;
     private final int fetchCommand;
+    private final int getDataCommand;
     private final AddressSpace space;
     private final Residency residency;
     private final Loading loading;
@@ -46,13 +48,32 @@ final class Queue implements AutoCloseable {
     private final MemorySegment descriptors;
     private final long[] lastSector;
     private final int[] lastSectors;
+    /** Where the driver drops the bytes of writes, which are then refused; no memory until there is one. */
+    private final long scratch;
+
+    private final int scratchBytes;
+    private final QueueCounters counters;
+    private volatile boolean suspicious;
     private int tagsOut;
+    private boolean awake;
+    private int turns;
+    private int turnRequests;
+    private long turnBytes;
 
     /** Over memory that is mapped and a ring that is made; benchmarks call it with plain ones. */
-    Queue(int fd, DeviceInfo device, int id, AddressSpace space, Ring ring, MemorySegment descriptors)
+    Queue(
+            int fd,
+            DeviceInfo device,
+            int id,
+            AddressSpace space,
+            QueueCounters counters,
+            Ring ring,
+            MemorySegment descriptors,
+            long scratchAddress)
             throws LinuxException {
         this.id = id;
         this.space = space;
+        this.counters = counters;
         this.ring = ring;
         residency = space.residency();
         loading = new Loading(space, ring);
@@ -62,6 +83,9 @@ final class Queue implements AutoCloseable {
         boolean encoded = device.has(Feature.CMD_IOCTL_ENCODE);
         commitCommand = encoded ? UblkCmd.IO_COMMIT_AND_FETCH_REQ : UblkCmd.number(UblkCmd.IO_COMMIT_AND_FETCH_REQ);
         fetchCommand = encoded ? UblkCmd.IO_FETCH_REQ : UblkCmd.number(UblkCmd.IO_FETCH_REQ);
+        getDataCommand = encoded ? UblkCmd.IO_NEED_GET_DATA : UblkCmd.number(UblkCmd.IO_NEED_GET_DATA);
+        scratch = scratchAddress;
+        scratchBytes = device.maxIoBytes();
         size = space.size();
         sqes = ring.sqes();
         lastSector = new long[depth];
@@ -73,25 +97,49 @@ final class Queue implements AutoCloseable {
      * Creates the ring of the calling thread and fetches every tag.
      *
      * @param fd {@code /dev/ublkcN}, shared by all queues: a process may have it open once only
+     * @param event which makes {@link #run} return when it is raised
      */
-    static Queue open(int fd, DeviceInfo device, int id, AddressSpace space) throws LinuxException {
+    static Queue open(int fd, DeviceInfo device, int id, AddressSpace space, QueueCounters counters, int event)
+            throws LinuxException {
         int flags = IoUring.QUEUE_SETUP;
         if (device.flags() != 0 && !device.has(Feature.USER_COPY) && kernelWantsWideEntries(device)) {
             flags |= IoUring.IORING_SETUP_SQE128;
         }
         Ring ring = Ring.create(ENTRIES_PER_TAG * device.depth(), flags);
+        Queue queue = null;
         try {
             ring.registerDescriptor();
             long bytes = pageUp((long) device.depth() * UblkCmd.IO_DESC_BYTES);
             long address = Linux.mmap(
                     0, bytes, Linux.PROT_READ, Linux.MAP_SHARED | Linux.MAP_POPULATE, fd, id * DESCRIPTOR_STRIDE);
-            Queue queue = new Queue(fd, device, id, space, ring, Linux.memory(address, bytes));
+            long scratch = Linux.mmap(
+                    0,
+                    device.maxIoBytes(),
+                    Linux.PROT_READ | Linux.PROT_WRITE,
+                    Linux.MAP_PRIVATE | Linux.MAP_ANONYMOUS | Linux.MAP_NORESERVE,
+                    -1,
+                    0);
+            queue = new Queue(fd, device, id, space, counters, ring, Linux.memory(address, bytes), scratch);
+            queue.await(event);
             queue.fetchAll();
             return queue;
         } catch (LinuxException e) {
-            ring.close();
+            if (queue != null) {
+                queue.close(); // a mapping left would keep the device from its next server
+            } else {
+                ring.close();
+            }
             throw e;
         }
+    }
+
+    private void await(int event) throws LinuxException {
+        long at = ring.nextSqe();
+        Sqe.opcode(sqes, at, IoUring.IORING_OP_POLL_ADD);
+        Sqe.fd(sqes, at, event);
+        Sqe.pollEvents(sqes, at, Linux.POLLIN);
+        Sqe.userData(sqes, at, UserData.of(UserData.WAKE, 0));
+        ring.submitAndWait(0);
     }
 
     /** Drivers that know no ioctl encoding (before 6.4) also refuse entries of 64 bytes for I/O. */
@@ -109,51 +157,77 @@ final class Queue implements AutoCloseable {
         int ready = ring.ready();
         for (int i = 0; i < ready; i++) {
             int result = Cqe.result(ring.cqes(), ring.cqe(i));
-            if (result < 0) {
+            if (result < 0 && result != UblkCmd.IO_RES_ABORT) {
                 throw new LinuxException("UBLK_IO_FETCH_REQ", "queue " + id, -result);
             }
         }
     }
 
-    /** Serves until the device is stopped and every tag has come back. */
+    /**
+     * Serves until the device is stopped and every tag has come back, or until the event is raised. In that case the
+     * requests that are still with this queue go back to the driver with {@link #close}, and on to the next server.
+     */
     void run() throws LinuxException {
-        while (tagsOut > 0) {
+        while (tagsOut > 0 && !awake) {
             turn();
         }
+        ring.submitAndWait(0); // what this turn has answered is not to be asked again
     }
 
     /** One system call and what it brought; a method of its own, so that C2 compiles it as such and not as a loop body. */
     private void turn() throws LinuxException {
         ring.submitAndWait(1);
         int ready = ring.ready();
+        boolean timed = (++turns & QueueCounters.SAMPLE_TURNS - 1) == 0;
+        long start = timed ? System.nanoTime() : 0;
+        turnRequests = 0;
+        turnBytes = 0;
         for (int i = 0; i < ready; i++) {
             long cqe = ring.cqe(i);
             long userData = Cqe.userData(ring.cqes(), cqe);
             int result = Cqe.result(ring.cqes(), cqe);
             if (userData >>> Integer.SIZE == 0 && result == UblkCmd.IO_RES_OK) {
+                turnRequests++;
                 serve((int) userData);
             } else {
                 exceptional(userData, result);
             }
         }
         ring.consume(ready);
+        counters.turn(turnRequests, turnBytes);
+        if (timed && turnRequests > 0) {
+            ring.submitAndWait(0); // the kernel copies the bytes in here, which the next wait would hide
+            counters.sample(turnRequests, System.nanoTime() - start);
+        }
     }
 
     private void exceptional(long userData, int result) throws LinuxException {
         int tag = UserData.tag(userData);
         switch (UserData.kind(userData)) {
             case UserData.COMMAND -> {
-                if (result != UblkCmd.IO_RES_ABORT) {
-                    throw new LinuxException("UBLK_IO_COMMIT_AND_FETCH_REQ", "queue " + id + ", tag " + tag, -result);
+                switch (result) {
+                    case UblkCmd.IO_RES_ABORT -> tagsOut--;
+                    // A write cannot be refused before its data are taken, and without NEED_GET_DATA the driver would
+                    // copy them to the last commit's address, fail, and deliver the write again for ever
+                    // (ublk_start_io).
+                    case UblkCmd.IO_RES_NEED_GET_DATA -> submit(getDataCommand, tag, 0, scratch);
+                    default ->
+                        throw new LinuxException(
+                                "UBLK_IO_COMMIT_AND_FETCH_REQ", "queue " + id + ", tag " + tag, -result);
                 }
-                tagsOut--;
             }
             case UserData.POPULATED -> loaded(tag, result == 0);
-            case UserData.POPULATED_EXACTLY -> finish(tag, result == 0);
+            case UserData.POPULATED_EXACTLY -> commitWhatIsThere(tag);
             case UserData.AHEAD -> loading.cameAhead(userData, result);
             case UserData.INBOX -> loading.drainInbox(this::finish);
+            case UserData.WAKE -> awake = true;
             default -> throw new IllegalStateException("user data 0x" + Long.toHexString(userData));
         }
+    }
+
+    /** From now on, or no longer, asks before each commit whether the bytes are there; from any thread. */
+    void suspect(boolean suspect) {
+        suspicious = suspect;
     }
 
     /** Answers the request that tag {@code tag} brought, or starts what it takes. */
@@ -166,7 +240,7 @@ final class Queue implements AutoCloseable {
         int operation = IoDesc.operation(descriptors, descriptor);
         if (operation != UblkCmd.IO_OP_READ || offset < 0 || bytes > size - offset) {
             // A read-only device has nothing to flush; everything else that is not a read is refused.
-            fail(tag, operation == UblkCmd.IO_OP_FLUSH ? 0 : -Errno.EIO);
+            fail(tag, operation == UblkCmd.IO_OP_FLUSH ? 0 : -Errno.EIO, offset);
             return;
         }
         int run = space.run(offset);
@@ -178,12 +252,17 @@ final class Queue implements AutoCloseable {
             loading.start(tag, offset, position, length);
             return;
         }
-        if (lastSector[tag] == startSector && lastSectors[tag] == sectors && !readable(address, length)) {
-            fail(tag, -Errno.EIO);
-            return;
+        boolean again = lastSector[tag] == startSector && lastSectors[tag] == sectors;
+        if (again || suspicious) {
+            length = readable(address, length);
+            if (length == 0) {
+                fail(tag, -Errno.EIO, offset);
+                return;
+            }
         }
         lastSector[tag] = startSector;
         lastSectors[tag] = sectors;
+        turnBytes += length;
         submit(commitCommand, tag, length, address);
     }
 
@@ -202,15 +281,28 @@ final class Queue implements AutoCloseable {
         }
     }
 
-    /** A tag's own bytes can be copied now, or will never be. */
-    private void finish(int tag, boolean readable) {
-        if (!readable) {
-            fail(tag, -Errno.EIO);
+    /** A tag's bytes have been decoded, or cannot be. */
+    private void finish(int tag, boolean decoded) {
+        long offset = IoDesc.startSector(descriptors, (long) tag * UblkCmd.IO_DESC_BYTES) << SECTOR_SHIFT;
+        if (!decoded) {
+            fail(tag, -Errno.EIO, offset);
             return;
         }
-        long offset = IoDesc.startSector(descriptors, (long) tag * UblkCmd.IO_DESC_BYTES) << SECTOR_SHIFT;
         int run = space.run(offset);
         commit(tag, space.address(run, offset), length(tag, run, offset));
+    }
+
+    /** A tag's own bytes have been asked for, and those that are there are in: the others are an error. */
+    private void commitWhatIsThere(int tag) {
+        long offset = IoDesc.startSector(descriptors, (long) tag * UblkCmd.IO_DESC_BYTES) << SECTOR_SHIFT;
+        int run = space.run(offset);
+        long address = space.address(run, offset);
+        int length = readable(address, length(tag, run, offset));
+        if (length == 0) {
+            fail(tag, -Errno.EIO, offset);
+        } else {
+            commit(tag, address, length);
+        }
     }
 
     private int length(int tag, int run, long offset) {
@@ -220,21 +312,43 @@ final class Queue implements AutoCloseable {
 
     private void commit(int tag, long address, int length) {
         lastSector[tag] = -1; // it was looked at just now
+        turnBytes += length;
         submit(commitCommand, tag, length, address);
     }
 
     /**
-     * Whether the kernel can copy these bytes. Linux 6.12 delivers a request again and again when the first byte of its
-     * copy faults (a file truncated meanwhile), so a tag that brings what it brought last is checked; mostly it is just
-     * somebody reading the same block twice (facts/experiments.md §3).
+     * How many of these bytes the kernel can copy, from the first on. Linux 6.12 delivers a request again and again
+     * when the first byte of its copy faults (a file truncated meanwhile), so a tag that brings what it brought last is
+     * checked; mostly it is just somebody reading the same block twice (facts/experiments.md §3).
      */
-    private static boolean readable(long address, int length) {
+    private static int readable(long address, int length) {
         long page = address & PAGE_MASK;
-        return Linux.madvise(page, pageUp(address + length) - page, Linux.MADV_POPULATE_READ) == 0;
+        long end = pageUp(address + length);
+        if (isReadable(page, end)) {
+            return length;
+        }
+        long good = page; // all bytes before it are there, and not all before bad
+        long bad = end;
+        while (bad - good > Linux.PAGE_SIZE) {
+            long middle = good + ((bad - good) / 2 & PAGE_MASK);
+            if (isReadable(good, middle)) {
+                good = middle;
+            } else {
+                bad = middle;
+            }
+        }
+        return (int) Math.max(0, good - address);
     }
 
-    private void fail(int tag, int result) {
+    private static boolean isReadable(long page, long end) {
+        return Linux.madvise(page, end - page, Linux.MADV_POPULATE_READ) == 0;
+    }
+
+    private void fail(int tag, int result, long offset) {
         lastSector[tag] = -1;
+        if (result != 0) {
+            counters.error(offset);
+        }
         submit(commitCommand, tag, result, space.base());
     }
 
@@ -254,5 +368,6 @@ final class Queue implements AutoCloseable {
         loading.close();
         ring.close();
         Linux.munmap(descriptors.address(), descriptors.byteSize());
+        Linux.munmap(scratch, scratchBytes);
     }
 }

@@ -37,7 +37,10 @@ final class UblkCmd {
     static final int IO_FETCH_REQ = iowr(0x20, IO_CMD_BYTES);
     static final int IO_COMMIT_AND_FETCH_REQ = iowr(0x21, IO_CMD_BYTES);
 
+    static final int IO_NEED_GET_DATA = iowr(0x22, IO_CMD_BYTES);
+
     static final int IO_RES_OK = 0;
+    static final int IO_RES_NEED_GET_DATA = 1;
     /** -ENODEV: the device stops, and this tag is not to be fetched again. */
     static final int IO_RES_ABORT = -19;
 

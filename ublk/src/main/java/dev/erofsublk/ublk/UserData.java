@@ -16,6 +16,8 @@ final class UserData {
     static final int AHEAD = 3;
     /** The inbox has something. */
     static final int INBOX = 4;
+    /** The event that tells a queue to end has been raised. */
+    static final int WAKE = 5;
 
     private static final int KIND_SHIFT = 56;
     private static final int COUNT_SHIFT = 48;

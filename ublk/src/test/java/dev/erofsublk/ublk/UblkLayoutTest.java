@@ -49,6 +49,8 @@ class UblkLayoutTest {
                 .macro("UBLK_MAX_NR_QUEUES", UblkCmd.MAX_NR_QUEUES)
                 .macro("UBLK_FEATURES_LEN", UblkCmd.FEATURES_LEN)
                 .macro("UBLK_IO_RES_OK", UblkCmd.IO_RES_OK)
+                .macro("UBLK_IO_RES_NEED_GET_DATA", UblkCmd.IO_RES_NEED_GET_DATA)
+                .macro("UBLK_U_IO_NEED_GET_DATA", unsigned(UblkCmd.IO_NEED_GET_DATA))
                 .macro("UBLK_IO_OP_READ", UblkCmd.IO_OP_READ)
                 .macro("UBLK_IO_OP_FLUSH", UblkCmd.IO_OP_FLUSH)
                 .macro("UBLK_S_DEV_DEAD", DeviceState.DEAD.ordinal())

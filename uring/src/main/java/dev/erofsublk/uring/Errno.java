@@ -7,6 +7,7 @@ public final class Errno {
     public static final int ENOENT = 2;
     public static final int EINTR = 4;
     public static final int EIO = 5;
+    public static final int ENXIO = 6;
     public static final int EBADF = 9;
     public static final int EAGAIN = 11;
     public static final int ENOMEM = 12;
@@ -14,6 +15,7 @@ public final class Errno {
     public static final int EFAULT = 14;
     public static final int EBUSY = 16;
     public static final int EEXIST = 17;
+    public static final int EXDEV = 18;
     public static final int ENODEV = 19;
     public static final int EINVAL = 22;
     public static final int ENFILE = 23;
@@ -22,9 +24,15 @@ public final class Errno {
     public static final int EROFS = 30;
     public static final int EPIPE = 32;
     public static final int ENOSYS = 38;
+    public static final int ELOOP = 40;
     public static final int ETIME = 62;
     public static final int EOPNOTSUPP = 95;
+    public static final int ENOTSOCK = 88;
+    public static final int EADDRINUSE = 98;
+    public static final int ECONNRESET = 104;
     public static final int ENOBUFS = 105;
+    public static final int ETIMEDOUT = 110;
+    public static final int ECONNREFUSED = 111;
     public static final int ECANCELED = 125;
 
     private Errno() {}
@@ -36,7 +44,7 @@ public final class Errno {
             case ENOENT -> "ENOENT";
             case EINTR -> "EINTR";
             case EIO -> "EIO";
-            case 6 -> "ENXIO";
+            case ENXIO -> "ENXIO";
             case 7 -> "E2BIG";
             case EBADF -> "EBADF";
             case EAGAIN -> "EAGAIN";
@@ -45,6 +53,7 @@ public final class Errno {
             case EFAULT -> "EFAULT";
             case EBUSY -> "EBUSY";
             case EEXIST -> "EEXIST";
+            case EXDEV -> "EXDEV";
             case ENODEV -> "ENODEV";
             case 20 -> "ENOTDIR";
             case 21 -> "EISDIR";
@@ -58,14 +67,17 @@ public final class Errno {
             case EPIPE -> "EPIPE";
             case 36 -> "ENAMETOOLONG";
             case ENOSYS -> "ENOSYS";
-            case 40 -> "ELOOP";
+            case ELOOP -> "ELOOP";
             case 61 -> "ENODATA";
             case ETIME -> "ETIME";
             case 75 -> "EOVERFLOW";
+            case ENOTSOCK -> "ENOTSOCK";
             case EOPNOTSUPP -> "EOPNOTSUPP";
+            case EADDRINUSE -> "EADDRINUSE";
+            case ECONNRESET -> "ECONNRESET";
             case ENOBUFS -> "ENOBUFS";
-            case 110 -> "ETIMEDOUT";
-            case 111 -> "ECONNREFUSED";
+            case ETIMEDOUT -> "ETIMEDOUT";
+            case ECONNREFUSED -> "ECONNREFUSED";
             case ECANCELED -> "ECANCELED";
             default -> "errno " + errno;
         };
@@ -78,7 +90,7 @@ public final class Errno {
             case ENOENT -> "No such file or directory";
             case EINTR -> "Interrupted system call";
             case EIO -> "Input/output error";
-            case 6 -> "No such device or address";
+            case ENXIO -> "No such device or address";
             case EBADF -> "Bad file descriptor";
             case EAGAIN -> "Resource temporarily unavailable";
             case ENOMEM -> "Cannot allocate memory";
@@ -86,6 +98,7 @@ public final class Errno {
             case EFAULT -> "Bad address";
             case EBUSY -> "Device or resource busy";
             case EEXIST -> "File exists";
+            case EXDEV -> "Invalid cross-device link";
             case ENODEV -> "No such device";
             case 20 -> "Not a directory";
             case 21 -> "Is a directory";
@@ -98,10 +111,15 @@ public final class Errno {
             case EPIPE -> "Broken pipe";
             case 36 -> "File name too long";
             case ENOSYS -> "Function not implemented";
-            case 40 -> "Too many levels of symbolic links";
+            case ELOOP -> "Too many levels of symbolic links";
             case ETIME -> "Timer expired";
             case 75 -> "Value too large for defined data type";
+            case ENOTSOCK -> "Socket operation on non-socket";
             case EOPNOTSUPP -> "Operation not supported";
+            case EADDRINUSE -> "Address already in use";
+            case ECONNRESET -> "Connection reset by peer";
+            case ETIMEDOUT -> "Connection timed out";
+            case ECONNREFUSED -> "Connection refused";
             case ECANCELED -> "Operation canceled";
             default -> "";
         };

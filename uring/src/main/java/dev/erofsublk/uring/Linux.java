@@ -23,11 +23,25 @@ public final class Linux {
     // asm-generic/fcntl.h
     public static final int O_RDONLY = 0;
     public static final int O_RDWR = 2;
+    public static final int O_CREAT = 0100;
+    /** With {@link #O_CREAT}: the file must not exist. Alone on a block device: EBUSY if it is mounted or claimed. */
+    public static final int O_EXCL = 0200;
+
+    public static final int O_APPEND = 02000;
+
     public static final int O_NONBLOCK = 04000;
     public static final int O_CLOEXEC = 02000000;
     public static final int O_NOFOLLOW = Syscall.AARCH64 ? 0100000 : 0400000;
     public static final int O_DIRECT = Syscall.AARCH64 ? 0200000 : 040000;
+    private static final int O_DIRECTORY = Syscall.AARCH64 ? 040000 : 0200000;
+    private static final int O_PATH = 010000000;
     private static final int AT_FDCWD = -100;
+
+    // linux/openat2.h
+    private static final int RESOLVE_NO_MAGICLINKS = 0x02;
+    private static final int RESOLVE_NO_SYMLINKS = 0x04;
+    private static final int RESOLVE_BENEATH = 0x08;
+    private static final int OPEN_HOW_BYTES = 24;
 
     // asm-generic/mman-common.h
     public static final int PROT_NONE = 0;
@@ -57,6 +71,9 @@ public final class Linux {
     private static final int SUN_PATH = 2; // linux/un.h, struct sockaddr_un: family u16, then the path
     private static final int SUN_PATH_BYTES = 108;
     private static final int SEEK_END = 2;
+    private static final int SEEK_DATA = 3;
+    private static final int SEEK_HOLE = 4;
+    private static final int RENAME_NOREPLACE = 1; // linux/fs.h
     private static final int AT_EMPTY_PATH = 0x1000; // linux/fcntl.h
     private static final int STATX_BASIC_STATS = 0x7ff; // linux/stat.h
     private static final int STATX_BYTES = 256;
@@ -88,10 +105,49 @@ public final class Linux {
 
     /** Opens {@code path}; {@code O_CLOEXEC} is always added. */
     public static int open(String path, int flags) throws LinuxException {
+        return open(path, flags, 0);
+    }
+
+    /**
+     * Opens {@code path}, with {@link #O_CREAT} as a new file where there is none; {@code O_CLOEXEC} is always added.
+     *
+     * @param mode the permissions of a new file, before the process's umask
+     */
+    public static int open(String path, int flags, int mode) throws LinuxException {
         try (Arena arena = Arena.ofConfined()) {
             long fd = Syscall.call(
-                    Syscall.OPENAT, AT_FDCWD, arena.allocateFrom(path).address(), flags | O_CLOEXEC, 0, 0, 0);
+                    Syscall.OPENAT, AT_FDCWD, arena.allocateFrom(path).address(), flags | O_CLOEXEC, mode, 0, 0);
             return (int) checked(fd, "open", path);
+        }
+    }
+
+    /**
+     * Opens {@code path} below {@code directory} and nowhere else: the kernel refuses with {@link Errno#EXDEV} a
+     * {@code ..}, a symbolic link or an absolute path that leaves it, at the moment of opening, so that no renaming can
+     * come between check and use ({@code openat2(2)}, Linux 5.6).
+     *
+     * @param directory absolute and without symbolic links; {@link Errno#ELOOP} if one has been put there
+     * @param path relative to it
+     * @param flags as for {@link #open}
+     */
+    public static int openBeneath(String directory, String path, int flags) throws LinuxException {
+        int at = openat2(AT_FDCWD, directory, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS, directory);
+        try {
+            return openat2(at, path, flags, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, directory + ", " + path);
+        } finally {
+            close(at);
+        }
+    }
+
+    private static int openat2(int at, String path, int flags, int resolve, String arguments) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            // struct open_how {__u64 flags, mode, resolve}
+            MemorySegment how = arena.allocate(OPEN_HOW_BYTES, 8);
+            how.set(JAVA_LONG, 0, flags | O_CLOEXEC);
+            how.set(JAVA_LONG, 16, resolve);
+            long name = arena.allocateFrom(path).address();
+            long fd = Syscall.call(Syscall.OPENAT2, at, name, how.address(), OPEN_HOW_BYTES, 0, 0);
+            return (int) checked(fd, "openat2", arguments);
         }
     }
 
@@ -155,6 +211,15 @@ public final class Linux {
         return checked(n, "pread", "fd " + fd + ", offset " + offset);
     }
 
+    /**
+     * Whether {@code [offset, offset + bytes)} of a file is a hole, which reads as zeros; false where the file system
+     * cannot tell.
+     */
+    public static boolean isHole(int fd, long offset, long bytes) {
+        long data = Syscall.call(Syscall.LSEEK, fd, offset, SEEK_DATA, 0, 0, 0);
+        return data >= offset + bytes;
+    }
+
     /** Writes all of {@code source} at {@code offset}. */
     public static void write(int fd, MemorySegment source, long offset) throws LinuxException {
         long done = 0;
@@ -167,9 +232,84 @@ public final class Linux {
         }
     }
 
+    /**
+     * Copies bytes between files without taking them through this process; file systems that can share blocks do
+     * ({@code copy_file_range(2)}).
+     *
+     * @return the bytes copied, which may be fewer; 0 at the end of the source
+     * @throws LinuxException with {@link Errno#EXDEV}, {@link Errno#EINVAL} or {@link Errno#EOPNOTSUPP} where the pair
+     *     of files cannot be copied so
+     */
+    public static long copyRange(int from, long fromOffset, int to, long toOffset, long bytes) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment offsets = arena.allocate(16, 8);
+            offsets.set(JAVA_LONG, 0, fromOffset);
+            offsets.set(JAVA_LONG, 8, toOffset);
+            long n;
+            do {
+                n = Syscall.call(Syscall.COPY_FILE_RANGE, from, offsets.address(), to, offsets.address() + 8, bytes, 0);
+            } while (n == -Errno.EINTR);
+            return checked(n, "copy_file_range", "fd " + from + " to fd " + to + ", " + bytes + " bytes");
+        }
+    }
+
+    /**
+     * The first byte at or behind {@code offset} that is not in a hole.
+     *
+     * @return -1 if there is none
+     */
+    public static long seekData(int fd, long offset) throws LinuxException {
+        long at = Syscall.call(Syscall.LSEEK, fd, offset, SEEK_DATA, 0, 0, 0);
+        return at == -Errno.ENXIO ? -1 : checked(at, "lseek", "fd " + fd + ", SEEK_DATA " + offset);
+    }
+
+    /** The first byte at or behind {@code offset} that is in a hole; the end of the file counts as one. */
+    public static long seekHole(int fd, long offset) throws LinuxException {
+        return checked(
+                Syscall.call(Syscall.LSEEK, fd, offset, SEEK_HOLE, 0, 0, 0),
+                "lseek",
+                "fd " + fd + ", SEEK_HOLE " + offset);
+    }
+
+    /** Waits until the file's content and size are on the disk; for a directory, its names. */
+    public static void sync(int fd) throws LinuxException {
+        checked(Syscall.call(Syscall.FSYNC, fd, 0, 0, 0, 0, 0), "fsync", "fd " + fd);
+    }
+
+    /**
+     * Renames a file unless {@code to} exists ({@code renameat2(2)}).
+     *
+     * @throws LinuxException with {@link Errno#EEXIST} if it does
+     */
+    public static void renameNoReplace(String from, String to) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            long source = arena.allocateFrom(from).address();
+            long target = arena.allocateFrom(to).address();
+            checked(
+                    Syscall.call(Syscall.RENAMEAT2, AT_FDCWD, source, AT_FDCWD, target, RENAME_NOREPLACE, 0),
+                    "renameat2",
+                    from + ", " + to);
+        }
+    }
+
     /** Sets the size of a file; what is added reads as zeros and takes no space. */
     public static void truncate(int fd, long bytes) throws LinuxException {
         checked(Syscall.call(Syscall.FTRUNCATE, fd, bytes, 0, 0, 0, 0), "ftruncate", "fd " + fd + ", " + bytes);
+    }
+
+    /**
+     * Waits until what was written through any descriptor of the file, and what is needed to find it again, is on
+     * stable storage.
+     *
+     * @throws LinuxException also for an earlier write-back that failed; the kernel reports that once per descriptor,
+     *     and the data concerned are lost
+     */
+    public static void syncData(int fd) throws LinuxException {
+        long result;
+        do {
+            result = Syscall.call(Syscall.FDATASYNC, fd, 0, 0, 0, 0, 0);
+        } while (result == -Errno.EINTR);
+        checked(result, "fdatasync", "fd " + fd);
     }
 
     /** A file in memory, known by {@code name} in {@code /proc/PID/maps}. */

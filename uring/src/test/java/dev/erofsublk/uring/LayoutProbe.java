@@ -127,7 +127,9 @@ public final class LayoutProbe {
     }
 
     private String program() {
-        StringBuilder c = new StringBuilder("#include <stdio.h>\n#include <errno.h>\n#include <linux/ioctl.h>\n#include <" + header + ">\nint main(void) {\n");
+        StringBuilder c =
+                new StringBuilder("#include <stdio.h>\n#include <errno.h>\n#include <linux/ioctl.h>\n#include <"
+                        + header + ">\nint main(void) {\n");
         rows.forEach((expression, java) -> {
             String guard = guards.get(expression);
             c.append(guard == null ? "" : "#ifdef " + guard + "\n");

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.composer.erofs;
 
-import dev.erofsublk.composer.Blob;
+import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.ImageException;
+import dev.erofsublk.composer.Source;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
@@ -36,32 +40,61 @@ public record DeviceSlot(int number, String tag, long block, long blocks) {
     static final int BLOCKS_HI = 72;
     static final int BLOCK_HI = 74;
 
-    /** Reads the whole table, which lies in the image's first {@code primaryBytes} bytes and behind its superblock. */
-    static List<DeviceSlot> readAll(Blob meta, Superblock superblock) throws IOException {
+    /** Reads the whole table, which lies in the image behind its superblock. */
+    static List<DeviceSlot> readAll(Source meta, Superblock superblock) throws IOException {
+        check(meta.name(), meta.size(), superblock);
+        if (superblock.extraDevices() == 0) {
+            return List.of();
+        }
+        return parseAll(Superblock.bytes(meta, superblock.deviceSlotOffset(), tableBytes(superblock)), superblock);
+    }
+
+    /**
+     * Reads the whole table from the device that was composed by it.
+     *
+     * @param name what refusals call it
+     */
+    public static List<DeviceSlot> readAll(String name, FlatImage flat, Superblock superblock) throws IOException {
+        check(name, flat.size(), superblock);
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment table = arena.allocate(tableBytes(superblock));
+            flat.read(table.byteSize() == 0 ? 0 : superblock.deviceSlotOffset(), table);
+            return parseAll(table.toArray(ValueLayout.JAVA_BYTE), superblock);
+        }
+    }
+
+    private static int tableBytes(Superblock superblock) {
+        return superblock.extraDevices() * BYTES;
+    }
+
+    private static void check(String name, long size, Superblock superblock) throws ImageException {
         int count = superblock.extraDevices();
         if (count == 0) {
-            return List.of();
+            return;
         }
         long start = superblock.deviceSlotOffset();
         long end = start + (long) count * BYTES;
         long behindSuperblock = Superblock.OFFSET + Superblock.BYTES + 16L * superblock.extSlots();
         if (start < behindSuperblock) {
             throw new ImageException(
-                    meta.name(),
+                    name,
                     "superblock.devt_slotoff",
                     "%d (byte %d)".formatted(start / BYTES, start),
                     "a table behind the superblock, from byte " + behindSuperblock + " on");
         }
-        if (end > meta.size()) {
+        if (end > size) {
             throw new ImageException(
-                    meta.name(),
+                    name,
                     "superblock.extra_devices",
                     "%d (table [%d, %d))".formatted(count, start, end),
-                    "a table within the file's " + meta.size() + " bytes");
+                    "a table within the image's " + size + " bytes");
         }
-        ByteBuffer table = Superblock.le(Superblock.bytes(meta, start, count * BYTES));
-        List<DeviceSlot> slots = new ArrayList<>(count);
-        for (int i = 0; i < count; i++) {
+    }
+
+    private static List<DeviceSlot> parseAll(byte[] bytes, Superblock superblock) {
+        ByteBuffer table = Superblock.le(bytes);
+        List<DeviceSlot> slots = new ArrayList<>(superblock.extraDevices());
+        for (int i = 0; i < superblock.extraDevices(); i++) {
             slots.add(parse(table, i, superblock.is48Bit()));
         }
         return slots;

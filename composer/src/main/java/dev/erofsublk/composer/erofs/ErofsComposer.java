@@ -5,12 +5,13 @@ import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.Bytes;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.ImageException;
+import dev.erofsublk.composer.Source;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
-import java.util.Optional;
 
 /**
  * Lays a metadata image and the blobs of its device table into one linear space, the one that the kernel addresses
@@ -21,14 +22,11 @@ import java.util.Optional;
  * errors or wrong bytes later. Hence every check is here, before there is a device.
  */
 public final class ErofsComposer {
-    /** The kernel counts a device's sectors in 64 bits and its bytes in {@code loff_t}. */
-    private static final long MAX_DEVICE_BYTES = Long.MAX_VALUE & -(1L << 20);
-
-    private final Blob meta;
+    private final Source meta;
     private final Superblock superblock;
     private final List<DeviceSlot> slots;
 
-    private ErofsComposer(Blob meta, Superblock superblock, List<DeviceSlot> slots) {
+    private ErofsComposer(Source meta, Superblock superblock, List<DeviceSlot> slots) {
         this.meta = meta;
         this.superblock = superblock;
         this.slots = slots;
@@ -38,7 +36,7 @@ public final class ErofsComposer {
      * Reads and checks the metadata image, without its blobs. It stays the caller's to close until
      * {@link #compose} has taken it over.
      */
-    public static ErofsComposer open(Blob meta) throws IOException {
+    public static ErofsComposer open(Source meta) throws IOException {
         Superblock superblock = Superblock.read(meta);
         return new ErofsComposer(meta, superblock, DeviceSlot.readAll(meta, superblock));
     }
@@ -53,11 +51,24 @@ public final class ErofsComposer {
     }
 
     /**
-     * Composes the device. On success the image owns {@code meta} and the blobs; on failure they stay the caller's.
+     * What fills a slot.
+     *
+     * @param source a file, or what is decoded from one
+     * @param bytes how many of its bytes, from the first on, are the device's: what a slot without a length gets
+     */
+    public record Data(Source source, long bytes) {}
+
+    /** {@link #composeData} with whole files, one for each slot, in the order of the table. */
+    public ErofsImage compose(List<Blob> blobs) throws IOException {
+        return composeData(blobs.stream().map(b -> new Data(b, b.size())).toList());
+    }
+
+    /**
+     * Composes the device. On success the image owns {@code meta} and the sources; on failure they stay the caller's.
      *
      * @param blobs one for each slot, in the order of the table
      */
-    public ErofsImage compose(List<Blob> blobs) throws IOException {
+    public ErofsImage composeData(List<Data> blobs) throws IOException {
         if (blobs.size() != slots.size()) {
             throw new ImageException(
                     meta.name(),
@@ -65,24 +76,28 @@ public final class ErofsComposer {
                     slots.size(),
                     "as many as the blobs given, which are " + blobs.size());
         }
-        checkPrimary();
+        DeviceChecks checks = new DeviceChecks(meta, superblock, slots);
+        checks.primary();
         List<String> repairs = new ArrayList<>();
-        List<ErofsImage.Device> devices = place(blobs, repairs);
+        List<ErofsImage.Device> devices = place(blobs, checks, repairs);
         for (ErofsImage.Device device : devices) {
-            checkDevice(device);
+            checks.device(device);
         }
+        checks.distinct(devices);
         List<ErofsImage.Device> ascending = devices.stream()
+                .filter(d -> d.slot().blocks() > 0)
                 .sorted(Comparator.comparingLong(d -> d.slot().block()))
                 .toList();
-        checkOverlaps(ascending);
+        checks.overlaps(ascending);
 
         FlatImage.Builder builder = FlatImage.builder(Math.min(superblock.blockSize(), 4096));
         if (repairs.isEmpty()) {
-            appendPadded(builder, meta, 0, primaryBytes());
+            appendPadded(builder, meta, 0, superblock.primaryBytes(meta.size()));
         } else {
             Bytes repaired = repairedHead(devices);
             builder.append(repaired.size(), repaired, 0);
-            appendPadded(builder, meta, repaired.size(), primaryBytes() - repaired.size());
+            long rest = Math.max(0, superblock.primaryBytes(meta.size()) - repaired.size());
+            appendPadded(builder, meta, repaired.size(), rest);
         }
         for (ErofsImage.Device device : ascending) {
             builder.zerosTo(bytes(device.slot().block()));
@@ -90,150 +105,54 @@ public final class ErofsComposer {
                     builder,
                     device.blob(),
                     0,
-                    Math.min(device.blob().size(), bytes(device.slot().blocks())));
+                    Math.min(device.bytes(), bytes(device.slot().blocks())));
         }
-        long end = slots.isEmpty()
-                ? roundUp(Math.max(meta.size(), bytes(superblock.blocks())))
+        long end = ascending.isEmpty()
+                ? superblock.primaryBytes(meta.size())
                 : bytes(ascending.getLast().slot().endBlock());
-        builder.zerosTo(Math.max(end, roundUp(builder.size())));
+        builder.zerosTo(roundUp(Math.max(end, builder.size())));
         return new ErofsImage(builder.build(), meta, superblock, devices, List.copyOf(repairs));
     }
 
-    /** What of the file is metadata: all of it, or with blobs behind it what the superblock counts. */
-    private long primaryBytes() {
-        return slots.isEmpty() || superblock.isRafs() ? meta.size() : bytes(superblock.blocks());
-    }
-
-    private void checkPrimary() throws ImageException {
-        if (!superblock.isRafs() && meta.size() < bytes(superblock.blocks())) {
-            throw new ImageException(
-                    meta.name(),
-                    "size",
-                    meta.size() + " bytes",
-                    "at least %d, the %d blocks of its superblock"
-                            .formatted(bytes(superblock.blocks()), superblock.blocks()));
-        }
-        if (superblock.blocks() > MAX_DEVICE_BYTES >> superblock.blockBits()) {
-            throw new ImageException(
-                    meta.name(), "superblock.blocks", superblock.blocks(), "a device of less than 2^63 bytes");
-        }
-        long tableEnd = superblock.deviceSlotOffset() + (long) slots.size() * DeviceSlot.BYTES;
-        if (!slots.isEmpty() && tableEnd > primaryBytes()) {
-            throw new ImageException(
-                    meta.name(),
-                    "superblock.devt_slotoff",
-                    "%d (table ends at byte %d)".formatted(superblock.deviceSlotOffset() / 128, tableEnd),
-                    "a table within the metadata's " + primaryBytes() + " bytes");
-        }
-    }
-
     /** Gives slots that have no place theirs: one behind the other, behind everything that has one. */
-    private List<ErofsImage.Device> place(List<Blob> blobs, List<String> repairs) throws ImageException {
-        long free = roundUp(primaryBytes()) >> superblock.blockBits();
+    private List<ErofsImage.Device> place(List<Data> blobs, DeviceChecks checks, List<String> repairs)
+            throws ImageException {
+        long free = roundUp(superblock.primaryBytes(meta.size())) >> superblock.blockBits();
         for (DeviceSlot slot : slots) {
             if (slot.block() != 0) {
-                free = Math.max(free, Math.min(slot.endBlock(), MAX_DEVICE_BYTES >> superblock.blockBits()));
+                free = Math.max(
+                        free, Math.min(slot.endBlock(), DeviceChecks.MAX_DEVICE_BYTES >> superblock.blockBits()));
             }
         }
         List<ErofsImage.Device> devices = new ArrayList<>(blobs.size());
         for (DeviceSlot slot : slots) {
-            Blob blob = blobs.get(slot.number() - 1);
+            Data blob = blobs.get(slot.number() - 1);
             DeviceSlot placed = slot;
-            if (slot.block() == 0 || slot.blocks() == 0) {
-                long blocks = slot.blocks() != 0 ? slot.blocks() : roundUp(blob.size()) >> superblock.blockBits();
+            boolean empty = slot.blocks() == 0 && blob.bytes() == 0; // a tree without data: nothing to place
+            if (!empty && (slot.block() == 0 || slot.blocks() == 0)) {
+                checks.length(blob.source(), blob.bytes());
+                long blocks = slot.blocks() != 0 ? slot.blocks() : roundUp(blob.bytes()) >> superblock.blockBits();
                 placed = slot.at(slot.block() != 0 ? slot.block() : free, blocks);
                 if (slot.block() == 0) {
                     free = Math.addExact(free, blocks);
                 }
-                checkRange(placed);
+                checks.range(placed);
                 repairs.add("slot %d: uniaddr %d, blocks %d served as uniaddr %d, blocks %d"
                         .formatted(slot.number(), slot.block(), slot.blocks(), placed.block(), placed.blocks()));
             }
-            devices.add(new ErofsImage.Device(placed, blob));
+            devices.add(new ErofsImage.Device(placed, blob.source(), blob.bytes()));
         }
         return devices;
-    }
-
-    private void checkRange(DeviceSlot slot) throws ImageException {
-        long limit = superblock.is48Bit() ? 1L << 48 : 1L << 32;
-        if (slot.endBlock() > limit || slot.endBlock() > MAX_DEVICE_BYTES >> superblock.blockBits()) {
-            throw new ImageException(
-                    meta.name(),
-                    field(slot, "uniaddr"),
-                    "%d (+%d blocks)".formatted(slot.block(), slot.blocks()),
-                    "an end within " + (superblock.is48Bit() ? "2^48" : "2^32") + " blocks and 2^63 bytes");
-        }
-    }
-
-    private void checkDevice(ErofsImage.Device device) throws IOException {
-        DeviceSlot slot = device.slot();
-        Blob blob = device.blob();
-        checkRange(slot);
-        if (slot.blocks() == 0) {
-            throw new ImageException(blob.name(), "size", "0 bytes", "the data of slot " + slot.number());
-        }
-        long wanted = bytes(slot.blocks());
-        boolean repaired = slots.get(slot.number() - 1).blocks() == 0;
-        if (blob.size() < wanted && !repaired) {
-            throw new ImageException(
-                    blob.name(),
-                    "size",
-                    blob.size() + " bytes",
-                    "at least %d, the %d blocks of slot %d".formatted(wanted, slot.blocks(), slot.number()));
-        }
-        Optional<Superblock> layer = Superblock.find(blob);
-        if (layer.isPresent()) {
-            checkLayer(slot, blob, layer.get());
-        }
-    }
-
-    /** A blob that is itself an EROFS image, which is what a merge of native layers refers to. */
-    private void checkLayer(DeviceSlot slot, Blob blob, Superblock layer) throws ImageException {
-        if (layer.extraDevices() > 0) {
-            throw new ImageException(
-                    blob.name(),
-                    "superblock.extra_devices",
-                    layer.extraDevices(),
-                    "0: the blob of slot %d holds data, not a device table of its own".formatted(slot.number()));
-        }
-        if (layer.blockBits() != superblock.blockBits()) {
-            throw new ImageException(
-                    blob.name(),
-                    "block size",
-                    layer.blockSize(),
-                    "%d, that of %s".formatted(superblock.blockSize(), meta.name()));
-        }
-        if (slot.isTagged() && slot.tag().length() == 32 && !slot.tag().equalsIgnoreCase(layer.uuid())) {
-            throw new ImageException(
-                    blob.name(),
-                    "superblock.uuid",
-                    layer.uuid(),
-                    "%s, the tag of slot %d in %s".formatted(slot.tag(), slot.number(), meta.name()));
-        }
-    }
-
-    private void checkOverlaps(List<ErofsImage.Device> ascending) throws ImageException {
-        long end = primaryBytes();
-        String before = "the metadata";
-        for (ErofsImage.Device device : ascending) {
-            DeviceSlot slot = device.slot();
-            if (bytes(slot.block()) < end) {
-                throw new ImageException(
-                        meta.name(),
-                        field(slot, "uniaddr"),
-                        "%d (byte %d)".formatted(slot.block(), bytes(slot.block())),
-                        "at least byte %d, the end of %s".formatted(end, before));
-            }
-            end = bytes(slot.endBlock());
-            before = "slot " + slot.number();
-        }
     }
 
     /** The blocks that hold superblock and device table, as they are served. */
     private Bytes repairedHead(List<ErofsImage.Device> devices) throws IOException {
         long tableEnd = superblock.deviceSlotOffset() + (long) devices.size() * DeviceSlot.BYTES;
-        int length = Math.toIntExact(Math.min(roundUp(Math.max(tableEnd, 4096)), primaryBytes() & -512));
-        byte[] head = Superblock.bytes(meta, 0, length);
+        long primary = superblock.primaryBytes(meta.size());
+        int length = Math.toIntExact(Math.min(roundUp(Math.max(tableEnd, 4096)), primary));
+        // whole sectors: behind the last byte of a bootstrap of any length the device has zeros
+        byte[] head =
+                Arrays.copyOf(Superblock.bytes(meta, 0, length), (length + FlatImage.SECTOR - 1) & -FlatImage.SECTOR);
         ByteBuffer le = Superblock.le(head);
         for (ErofsImage.Device device : devices) {
             DeviceSlot slot = device.slot();
@@ -252,7 +171,7 @@ public final class ErofsComposer {
     }
 
     /** Lays bytes of a file whose end may be inside a sector: the rest of that sector is zeros. */
-    private static void appendPadded(FlatImage.Builder builder, Blob blob, long offset, long length)
+    private static void appendPadded(FlatImage.Builder builder, Source blob, long offset, long length)
             throws IOException {
         long whole = length & -FlatImage.SECTOR;
         builder.append(whole, blob, offset);
@@ -262,10 +181,6 @@ public final class ErofsComposer {
             System.arraycopy(Superblock.bytes(blob, offset + whole, tail), 0, sector, 0, tail);
             builder.append(FlatImage.SECTOR, new Bytes(blob.name() + " (last sector)", sector), 0);
         }
-    }
-
-    private static String field(DeviceSlot slot, String name) {
-        return "device slot " + slot.number() + " " + name;
     }
 
     private long bytes(long blocks) {

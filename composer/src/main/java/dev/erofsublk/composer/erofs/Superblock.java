@@ -3,8 +3,8 @@ package dev.erofsublk.composer.erofs;
 
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 
-import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.ImageException;
+import dev.erofsublk.composer.Source;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -40,7 +40,8 @@ import java.util.zip.CRC32C;
  *     __le16 extra_devices;       // @86
  *     __le16 devt_slotoff;        // @88  in units of 128 bytes
  *     __u8   dirblkbits;          // @90
- *     ...
+ *     __u8   xattr_prefix_count;  // @91
+ *     __le32 xattr_prefix_start;  // @92  in units of 4 bytes
  *     __le64 packed_nid;          // @96
  *     __le32 build_time;          // @108
  *     __le64 rootnid_8b;          // @112
@@ -53,6 +54,7 @@ import java.util.zip.CRC32C;
  * @param blocks blocks of the primary device; for RAFS v6 those of all its blobs instead
  * @param rootNid number of the root inode
  * @param deviceSlotOffset byte at which the device table begins
+ * @param xattrPrefixOffset byte of the packed inode, or of the image, at which the long xattr prefixes begin
  * @param uuid 32 hexadecimal digits, which is also the tag by which a merged image knows a layer
  */
 public record Superblock(
@@ -72,6 +74,8 @@ public record Superblock(
         int compressionAlgorithms,
         int extraDevices,
         int deviceSlotOffset,
+        int xattrPrefixCount,
+        long xattrPrefixOffset,
         long packedNid,
         long metaboxNid) {
     /** The byte of the image at which the superblock begins. */
@@ -90,7 +94,16 @@ public record Superblock(
     /** Shared with COMPR_HEAD2: the table counts only where {@link #extraDevices} is not 0 too. */
     public static final int INCOMPAT_DEVICE_TABLE = 0x8;
 
+    public static final int INCOMPAT_CHUNKED_FILE = 0x4;
+    public static final int INCOMPAT_FRAGMENTS = 0x20;
     public static final int INCOMPAT_48BIT = 0x80;
+    public static final int INCOMPAT_METABOX = 0x100;
+    /** The long xattr prefixes are not in the packed inode but in the image itself. */
+    public static final int COMPAT_PLAIN_XATTR_PFX = 0x10;
+
+    /** The shared xattrs are in the metabox inode. */
+    public static final int COMPAT_SHARED_EA_IN_METABOX = 0x8;
+
     /** What Linux 7.2 refuses to mount: every bit above METABOX. */
     private static final int INCOMPAT_UNKNOWN = ~0x1ff;
 
@@ -107,35 +120,41 @@ public record Superblock(
     private static final List<String> COMPAT_NAMES =
             List.of("sb-chksum", "mtime", "xattr-filter", "shared-ea-in-metabox", "plain-xattr-pfx", "ishare-xattrs");
 
-    /** Reads the superblock of {@code blob} and proves its checksum. */
-    public static Superblock read(Blob blob) throws IOException {
-        byte[] head = head(blob);
+    /** Reads the superblock of {@code image} and proves its checksum. */
+    public static Superblock read(Source image) throws IOException {
+        byte[] head = head(image);
         if (!present(head)) {
             throw new ImageException(
-                    blob.name(),
+                    image.name(),
                     "superblock.magic",
                     head.length < OFFSET + BYTES
-                            ? "missing in a file of " + blob.size() + " bytes"
-                            : "0x%08x".formatted(le(head).getInt(OFFSET)),
+                            ? "missing in a file of " + image.size() + " bytes"
+                            : "0x%08x".formatted(le(head).getInt(OFFSET)) + encodingOf(image),
                     "0x%08x at byte %d, an EROFS image".formatted(MAGIC, OFFSET));
         }
-        return parse(blob, head);
+        return parse(image.name(), head);
     }
 
-    /** Reads the superblock of {@code blob} if it is an EROFS image at all. */
-    public static Optional<Superblock> find(Blob blob) throws IOException {
-        byte[] head = head(blob);
-        return present(head) ? Optional.of(parse(blob, head)) : Optional.empty();
+    private static String encodingOf(Source image) throws IOException {
+        return Encoding.of(image)
+                .map(e -> " in a file of " + e.title() + "-compressed data")
+                .orElse("");
     }
 
-    private static byte[] head(Blob blob) throws IOException {
-        return bytes(blob, 0, (int) Math.min(blob.size(), 65536));
+    /** Reads the superblock of {@code image} if it is an EROFS image at all. */
+    public static Optional<Superblock> find(Source image) throws IOException {
+        byte[] head = head(image);
+        return present(head) ? Optional.of(parse(image.name(), head)) : Optional.empty();
     }
 
-    static byte[] bytes(Blob blob, long offset, int length) throws IOException {
+    private static byte[] head(Source image) throws IOException {
+        return bytes(image, 0, (int) Math.min(image.size(), 65536));
+    }
+
+    static byte[] bytes(Source source, long offset, int length) throws IOException {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment segment = arena.allocate(Math.max(1, length)).asSlice(0, length);
-            blob.read(offset, segment);
+            source.read(offset, segment);
             return segment.toArray(JAVA_BYTE);
         }
     }
@@ -148,8 +167,16 @@ public record Superblock(
         return ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN);
     }
 
-    private static Superblock parse(Blob blob, byte[] head) throws ImageException {
-        String file = blob.name();
+    /**
+     * Reads the superblock of an image whose first bytes are given.
+     *
+     * @param file what refusals name
+     * @param head the image's first 64 KiB, or all of it if it is shorter
+     */
+    public static Superblock parse(String file, byte[] head) throws ImageException {
+        if (!present(head)) {
+            throw new ImageException(file, "superblock.magic", "missing", "0x%08x".formatted(MAGIC));
+        }
         ByteBuffer sb = le(head).slice(OFFSET, head.length - OFFSET).order(ByteOrder.LITTLE_ENDIAN);
         int blockBits = sb.get(12) & 0xff;
         if (blockBits < 9 || blockBits > 16) {
@@ -200,6 +227,8 @@ public record Superblock(
                 sb.getShort(84) & 0xffff,
                 (incompat & INCOMPAT_DEVICE_TABLE) != 0 ? sb.getShort(86) & 0xffff : 0,
                 (sb.getShort(88) & 0xffff) * 128,
+                sb.get(91) & 0xff,
+                Integer.toUnsignedLong(sb.getInt(92)) * 4,
                 sb.getLong(96),
                 extSlots >= 1 && sb.limit() >= 136 ? sb.getLong(128) : 0);
     }
@@ -235,6 +264,26 @@ public record Superblock(
     /** Bytes of a block: 512 to 65536. */
     public int blockSize() {
         return 1 << blockBits;
+    }
+
+    /** Bytes of {@code blocks} blocks, which are few enough for a device. */
+    public long bytes(long blocks) {
+        return blocks << blockBits;
+    }
+
+    /**
+     * How many bytes from the image's first on are metadata: all of it, or where blobs follow what the superblock
+     * counts. RAFS v6 counts its blobs there, so that only the file's own size tells.
+     *
+     * @param fileSize bytes of the metadata file
+     */
+    public long primaryBytes(long fileSize) {
+        return extraDevices == 0 || isRafs() ? fileSize : bytes(blocks);
+    }
+
+    /** Whether the data are raw tars: only their index has blocks of a sector and chunks without the feature's bit. */
+    public boolean isTarIndex() {
+        return blockBits == 9 && extraDevices > 0 && (featureIncompat & INCOMPAT_CHUNKED_FILE) == 0 && !isRafs();
     }
 
     public boolean isRafs() {

@@ -61,7 +61,7 @@ class ErofsImagesTest {
     void layersAreFoundByTheUuidThatIsTheirTag() throws Exception {
         try (ErofsImage image = ErofsImages.fromDirectory(Kind.B.directory(), null)) {
             assertThat(image.devices().stream()
-                            .map(device -> device.blob().path())
+                            .map(device -> Path.of(device.blob().name()))
                             .toList())
                     .isEqualTo(Kind.B.blobs());
         }
@@ -72,7 +72,8 @@ class ErofsImagesTest {
         try (ErofsImage image = ErofsImages.fromFiles(Kind.B.meta(), Kind.B.blobs())) {
             Files.copy(Kind.B.meta(), dir.resolve("image"));
             for (ErofsImage.Device device : image.devices()) {
-                Files.copy(device.blob().path(), dir.resolve(device.slot().tag()));
+                Files.copy(
+                        Path.of(device.blob().name()), dir.resolve(device.slot().tag()));
             }
         }
         try (ErofsImage image = ErofsImages.fromDirectory(dir, null)) {

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.cli;
+
+import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.export.RawExport;
+import dev.erofsublk.composer.verity.VerityImage;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.HexFormat;
+import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.ArgGroup;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+
+/** Writes the device that an image makes into a file. */
+@Command(
+        name = "export",
+        mixinStandardHelpOptions = true,
+        description = "Write the device that an image makes into a file, without ublk.",
+        footer = "The file appears under its name only when it is complete and on the disk.")
+final class ExportCommand implements Callable<Integer> {
+    private static final int MAX_SALT_DIGITS = 512;
+
+    @Mixin
+    private SourceOptions source = new SourceOptions();
+
+    @ArgGroup(multiplicity = "1")
+    private @Nullable Target target;
+
+    @Option(names = "--force", description = "Replace the file if it exists.")
+    private boolean force;
+
+    @Option(
+            names = "--verity",
+            description = "Put a dm-verity hash tree behind the data; print root hash and the veritysetup command.")
+    private boolean verity;
+
+    @Option(
+            names = "--salt",
+            paramLabel = "HEX",
+            description = "With --verity: the salt, up to 256 bytes; none if not" + " given.")
+    private @Nullable String salt;
+
+    @Spec
+    private @Nullable CommandSpec spec;
+
+    /** What to write; each format is an option of its own. */
+    static final class Target {
+        @Option(names = "--raw", paramLabel = "OUT", description = "The device, byte for byte, as a sparse file.")
+        @Nullable
+        Path raw;
+    }
+
+    @Override
+    public Integer call() throws IOException {
+        if (target == null || target.raw == null) {
+            throw new IllegalStateException("not run by picocli");
+        }
+        byte[] saltBytes = salt();
+        try (Image image = source.open()) {
+            if (!verity) {
+                exportRaw(image, target.raw);
+                return 0;
+            }
+            try (VerityImage protectedImage = protect(image, saltBytes)) {
+                exportRaw(protectedImage, target.raw);
+                System.out.println("root hash  " + protectedImage.tree().rootHash());
+                System.out.println(protectedImage
+                        .tree()
+                        .openCommand(shellQuoted(target.raw.toAbsolutePath().toString()), "NAME"));
+            }
+        }
+        return 0;
+    }
+
+    private static VerityImage protect(Image image, byte[] salt) throws IOException {
+        try (ProgressLine progress = new ProgressLine("hashing", image.flat().size())) {
+            return VerityImage.of(image, salt, Runtime.getRuntime().availableProcessors(), progress);
+        }
+    }
+
+    private void exportRaw(Image image, Path out) throws IOException {
+        try (ProgressLine progress = new ProgressLine("writing", image.flat().size())) {
+            RawExport.write(image.flat(), out, force, progress);
+        }
+    }
+
+    private byte[] salt() {
+        if (salt == null || salt.equals("-")) {
+            return new byte[0];
+        }
+        if (!verity) {
+            throw usage("--salt goes with --verity");
+        }
+        if (salt.length() > MAX_SALT_DIGITS || salt.length() % 2 != 0 || !salt.matches("[0-9a-fA-F]*")) {
+            throw usage("--salt is not an even number of up to 512 hexadecimal digits");
+        }
+        return HexFormat.of().parseHex(salt);
+    }
+
+    /** A word for a shell that stays one, whatever is in it. */
+    static String shellQuoted(String word) {
+        return word.matches("[A-Za-z0-9_./:@%+,=-]+") ? word : "'" + word.replace("'", "'\\''") + "'";
+    }
+
+    private ParameterException usage(String message) {
+        if (spec == null) {
+            throw new IllegalStateException("not run by picocli");
+        }
+        return new ParameterException(spec.commandLine(), message);
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.cli;
+
+import dev.erofsublk.composer.Blob;
+import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.ImageException;
+import dev.erofsublk.composer.Source;
+import dev.erofsublk.composer.erofs.ContentCheck;
+import dev.erofsublk.composer.erofs.ErofsImage;
+import dev.erofsublk.composer.erofs.fs.ErofsFileSystem;
+import dev.erofsublk.composer.erofs.fs.Walk;
+import dev.erofsublk.composer.erofs.fs.WalkReport;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+/** Runs every check there is, without a device. */
+@Command(
+        name = "verify",
+        mixinStandardHelpOptions = true,
+        description = "Check an image and its blobs: geometry, identity, every file, and digests where there are any.",
+        footer = "Exit status 0 if all is in order; 1 if not, with all that is wrong on stdout.")
+final class VerifyCommand implements Callable<Integer> {
+    private static final long PROGRESS_MILLIS = 200;
+
+    @Mixin
+    private SourceOptions source = new SourceOptions();
+
+    @Option(names = "--json", description = "JSON instead of text.")
+    private boolean json;
+
+    private final List<WalkReport.Problem> problems = new ArrayList<>();
+    private final Map<String, Object> checked = new LinkedHashMap<>();
+    private long more;
+
+    @Override
+    public Integer call() throws IOException, InterruptedException {
+        try (Image image = source.open()) {
+            checked.put("extents", image.flat().extentCount());
+            checked.put("device_bytes", image.flat().size());
+            if (image instanceof ErofsImage erofs) {
+                checked.put("slots", erofs.devices().size());
+                checked.put("repairs", erofs.repairs());
+                walk(erofs);
+                digests(erofs);
+            }
+            changes(image);
+        } catch (ImageException refused) {
+            add(refused.getMessage());
+        }
+        report();
+        return problems.isEmpty() ? 0 : 1;
+    }
+
+    private void add(String message) {
+        problems.add(new WalkReport.Problem("", message));
+    }
+
+    private void walk(ErofsImage image) throws IOException, InterruptedException {
+        Walk walk = Walk.start(
+                ErofsFileSystem.open(image.meta().name(), image.flat()),
+                Runtime.getRuntime().availableProcessors());
+        try (ProgressLine progress = new ProgressLine("walking", 0)) {
+            WalkReport report = await(walk, progress);
+            checked.put("inodes", report.inodes());
+            checked.put("directories", report.directories());
+            checked.put("chunks", report.chunks());
+            checked.put("content_bytes", report.bytes());
+            checked.put("walk_millis", report.millis());
+            problems.addAll(report.problems());
+            more = report.moreProblems();
+        }
+    }
+
+    private static WalkReport await(Walk walk, ProgressLine progress) throws InterruptedException {
+        while (true) {
+            try {
+                return walk.report().get(PROGRESS_MILLIS, TimeUnit.MILLISECONDS);
+            } catch (TimeoutException goesOn) {
+                progress.show("walking  %d inodes".formatted(walk.inodesSoFar()));
+            } catch (ExecutionException e) {
+                throw new IllegalStateException(e.getCause());
+            }
+        }
+    }
+
+    private void digests(ErofsImage image) throws IOException {
+        long total = new ContentCheck(image, done -> {}).bytes();
+        try (ProgressLine progress = new ProgressLine("digests", total)) {
+            ContentCheck check = new ContentCheck(image, progress);
+            check.run().forEach(this::add);
+            checked.put("blobs_with_digests", check.digests());
+        }
+    }
+
+    private void changes(Image image) throws IOException {
+        for (Source each : image.flat().sources()) {
+            if (each instanceof Blob blob) {
+                blob.changed().ifPresent(change -> add(change.getMessage()));
+            }
+        }
+    }
+
+    private void report() throws IOException {
+        if (json) {
+            JsonOutput.print(out -> {
+                out.writeStartObject();
+                out.writeBooleanField("ok", problems.isEmpty());
+                out.writeFieldName("checked");
+                JsonOutput.writeRow(out, checked);
+                out.writeArrayFieldStart("problems");
+                for (WalkReport.Problem problem : problems) {
+                    out.writeStartObject();
+                    if (!problem.path().isEmpty()) {
+                        out.writeStringField("path", problem.path());
+                    }
+                    out.writeStringField("message", problem.message());
+                    out.writeEndObject();
+                }
+                out.writeEndArray();
+                out.writeNumberField("more_problems", more);
+                out.writeEndObject();
+            });
+            return;
+        }
+        checked.forEach((key, value) -> System.out.printf("  %-20s %s%n", key, TextTable.text(value)));
+        for (WalkReport.Problem problem : problems) {
+            String where = problem.path().isEmpty() ? "" : " (" + LsCommand.printable(problem.path()) + ")";
+            System.out.println("problem: " + problem.message() + where);
+        }
+        System.out.println(
+                problems.isEmpty()
+                        ? "ok"
+                        : problems.size() + more + (problems.size() + more == 1 ? " problem" : " problems"));
+    }
+}

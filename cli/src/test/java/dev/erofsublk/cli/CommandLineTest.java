@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.erofsublk.composer.TestImages.Kind;
+import java.io.ByteArrayOutputStream;
+import java.io.PrintStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What the command line says and how it ends, as far as no kernel with ublk is needed. */
+class CommandLineTest {
+    @TempDir
+    private Path dir;
+
+    private record Outcome(int status, String out, String err) {}
+
+    @Test
+    void wrongUsageIsOneLineAndStatusTwo() {
+        assertUsage("no command given (see 'erofs-ublk --help')");
+        assertUsage("Unmatched argument at index 0: 'mount' (see 'erofs-ublk --help')", "mount");
+        assertUsage("-d is 0, expected 1 to 4096 (see 'erofs-ublk add --help')", "add", "-d", "0", "--blobs", "x");
+        assertUsage(
+                "-q is 5000, expected 1 to 4096 (see 'erofs-ublk add --help')", "add", "-q", "5000", "--blobs", "x");
+        assertUsage("-n is -7, expected 0 to 1048575 (see 'erofs-ublk add --help')", "add", "-n", "-7", "--blobs", "x");
+        assertUsage(
+                "no image given: name it with --blobs DIR, --meta FILE --blob FILE ..., or --image FILE (see 'erofs-ublk"
+                        + " inspect --help')",
+                "inspect");
+        assertUsage(
+                "--blob goes with --meta, not with --blobs (see 'erofs-ublk inspect --help')",
+                "inspect",
+                "--blobs",
+                "x",
+                "--blob",
+                "y");
+    }
+
+    @Test
+    void anImageThatIsRefusedIsOneLineThatNamesItAndStatusOne() throws Exception {
+        Path text = Files.writeString(dir.resolve("notes.txt"), "no image\n".repeat(500));
+        assertRefused(
+                dir + "/missing: --blobs is missing, expected a directory with a metadata image and its blobs",
+                "inspect",
+                "--blobs",
+                dir + "/missing");
+        assertRefused(
+                dir + ": metadata image is missing, expected a file with an EROFS superblock",
+                "inspect",
+                "--blobs",
+                dir.toString());
+        assertRefused(
+                text + ": superblock.magic is 0x6d69206f, expected 0xe0f5e1e2 at byte 1024, an EROFS image",
+                "inspect",
+                "--image",
+                text.toString());
+        assertRefused(
+                "open(" + dir + "/gone): No such file or directory [ENOENT]", "inspect", "--image", dir + "/gone");
+    }
+
+    @Test
+    void aNameWithALineBreakForgesNoSecondLine() throws Exception {
+        Path odd = Files.writeString(dir.resolve("odd\nname: all is well"), "x");
+        Outcome outcome = run("inspect", "--image", odd.toString());
+        assertThat(outcome.status).isEqualTo(1);
+        assertThat(outcome.err.lines()).hasSize(1);
+    }
+
+    @Test
+    void inspectShowsSuperblockSlotsAndExtents() {
+        Outcome outcome = run(with("inspect", Kind.B.sourceOptions()));
+        assertThat(outcome.err).isEmpty();
+        assertThat(outcome.status).isZero();
+        assertThat(outcome.out)
+                .contains("superblock")
+                .contains("block_size     4096")
+                .contains("features       device-table")
+                .contains("l2.erofs")
+                .contains("extents (4, device of 14127104 bytes, blocks of 4096)");
+    }
+
+    @Test
+    void inspectAsJsonIsOneDocument() throws Exception {
+        Outcome outcome = run(with("inspect", Kind.A.sourceOptions(), "--json"));
+        assertThat(outcome.status).isZero();
+        List<String> fields = new ArrayList<>();
+        try (var parser = new com.fasterxml.jackson.core.JsonFactory().createParser(outcome.out)) {
+            while (parser.nextToken() != null) {
+                if (parser.currentToken() == com.fasterxml.jackson.core.JsonToken.FIELD_NAME) {
+                    fields.add(parser.currentName());
+                }
+            }
+        }
+        assertThat(fields).contains("format", "size", "superblock", "uuid", "slots", "tag", "extents", "source_offset");
+    }
+
+    @Test
+    void withoutUblkTheMachineIsToldWhatIsMissing() {
+        org.junit.jupiter.api.Assumptions.assumeFalse(
+                Files.exists(Path.of("/dev/ublk-control")), "this machine has ublk, so nothing is missing");
+        for (String command : List.of("list", "features", "del -n 0")) {
+            Outcome outcome = run(command.split(" "));
+            assertThat(outcome.status).isEqualTo(1);
+            assertThat(outcome.err)
+                    .isEqualTo("erofs-ublk: /dev/ublk-control is missing: load the kernel module with 'modprobe"
+                            + " ublk_drv' (Linux 6.0 or newer)\n");
+        }
+    }
+
+    private static void assertUsage(String sentence, String... args) {
+        assertOutcome(2, sentence, args);
+    }
+
+    private static void assertRefused(String sentence, String... args) {
+        assertOutcome(1, sentence, args);
+    }
+
+    private static void assertOutcome(int status, String sentence, String... args) {
+        Outcome outcome = run(args);
+        assertThat(outcome.err).as(Arrays.toString(args)).isEqualTo("erofs-ublk: " + sentence + "\n");
+        assertThat(outcome.out).isEmpty();
+        assertThat(outcome.status).isEqualTo(status);
+    }
+
+    private static String[] with(String command, List<String> options, String... more) {
+        List<String> args = new ArrayList<>(List.of(command));
+        args.addAll(options);
+        args.addAll(List.of(more));
+        return args.toArray(String[]::new);
+    }
+
+    private static synchronized Outcome run(String... args) {
+        PrintStream out = System.out;
+        PrintStream err = System.err;
+        ByteArrayOutputStream outBytes = new ByteArrayOutputStream();
+        ByteArrayOutputStream errBytes = new ByteArrayOutputStream();
+        System.setOut(new PrintStream(outBytes, true));
+        System.setErr(new PrintStream(errBytes, true));
+        try {
+            int status = Main.execute(args);
+            return new Outcome(status, outBytes.toString(), errBytes.toString());
+        } finally {
+            System.setOut(out);
+            System.setErr(err);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.composer.cache;
+
+import java.io.IOException;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Encoded bytes that do not decode to what they should: damaged, missing, or not of the digest that the metadata
+ * promise. The message is one line that names the blob and the piece.
+ */
+public final class DecodeException extends IOException {
+    private final String blob;
+    private final int piece;
+    private final long offset;
+
+    /**
+     * @param blob the file of the encoded bytes
+     * @param what what the format calls the piece, for example {@code "chunk 7"}
+     * @param piece the piece's index
+     * @param offset its first byte among the decoded ones, from which a reader of the metadata finds the file
+     * @param reason what is wrong with it
+     */
+    public DecodeException(String blob, String what, int piece, long offset, String reason, @Nullable Throwable cause) {
+        super(blob + ": " + what + " (decoded offset " + offset + "): " + reason, cause);
+        this.blob = blob;
+        this.piece = piece;
+        this.offset = offset;
+    }
+
+    /** The same failure, for another thread that waited for it. */
+    DecodeException(DecodeException first) {
+        super(first.getMessage(), first);
+        blob = first.blob;
+        piece = first.piece;
+        offset = first.offset;
+    }
+
+    /** The file of the encoded bytes. */
+    public String blob() {
+        return blob;
+    }
+
+    /** The index of the piece among those of its blob. */
+    public int piece() {
+        return piece;
+    }
+
+    /** The first byte of the piece among the decoded ones. */
+    public long offset() {
+        return offset;
+    }
+}

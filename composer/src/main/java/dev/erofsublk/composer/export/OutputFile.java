@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.composer.export;
+
+import dev.erofsublk.uring.Errno;
+import dev.erofsublk.uring.Linux;
+import dev.erofsublk.uring.LinuxException;
+import java.io.IOException;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.FileSystemException;
+import java.nio.file.Files;
+import java.nio.file.LinkOption;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+
+/**
+ * A file that gets its name only when it is complete and on the disk: until then it is a {@code .NAME.PID.partial} in
+ * the same directory, which goes away on any failure and on an interrupt.
+ */
+public final class OutputFile implements AutoCloseable {
+    private final Path target;
+    private final boolean replace;
+    private final Path partial;
+    private final Thread atExit;
+    private final int fd;
+    private boolean open = true;
+
+    /**
+     * Creates the partial file.
+     *
+     * @param replace whether a regular file of that name may be replaced
+     * @throws FileAlreadyExistsException if there is one and it may not
+     */
+    public OutputFile(Path target, boolean replace) throws IOException {
+        this.target = target.toAbsolutePath();
+        this.replace = replace;
+        refuseExisting();
+        partial = this.target.resolveSibling("." + this.target.getFileName() + "." + Linux.processId() + ".partial");
+        Files.createFile(partial);
+        atExit = new Thread(this::deletePartial, "delete-partial");
+        Runtime.getRuntime().addShutdownHook(atExit);
+        try {
+            fd = Linux.open(partial.toString(), Linux.O_RDWR);
+        } catch (IOException e) {
+            forget();
+            throw e;
+        }
+    }
+
+    private void refuseExisting() throws IOException {
+        if (!Files.exists(target, LinkOption.NOFOLLOW_LINKS)) {
+            return;
+        }
+        if (!replace) {
+            throw new FileAlreadyExistsException(
+                    target.toString(), null, "it exists already; --force would replace it");
+        }
+        if (!Files.isRegularFile(target, LinkOption.NOFOLLOW_LINKS)) {
+            throw new FileSystemException(target.toString(), null, "it is no regular file and is not replaced");
+        }
+    }
+
+    /** The descriptor to write to, valid until {@link #commit} or {@link #close}. */
+    public int fd() {
+        return fd;
+    }
+
+    /** Makes the content durable and gives the file its name. */
+    public void commit() throws IOException {
+        Linux.sync(fd);
+        if (replace) {
+            refuseExisting();
+            Files.move(partial, target, StandardCopyOption.ATOMIC_MOVE);
+        } else {
+            renameNew();
+        }
+        syncDirectory();
+        close();
+    }
+
+    private void renameNew() throws IOException {
+        try {
+            Linux.renameNoReplace(partial.toString(), target.toString());
+        } catch (LinuxException e) {
+            switch (e.errno()) {
+                case Errno.EEXIST -> refuseExisting();
+                // file systems without it, for example NFS
+                case Errno.EINVAL, Errno.ENOSYS -> {
+                    refuseExisting();
+                    Files.move(partial, target, StandardCopyOption.ATOMIC_MOVE);
+                    return;
+                }
+                default -> {}
+            }
+            throw e;
+        }
+    }
+
+    private void syncDirectory() throws IOException {
+        Path parent = target.getParent();
+        int directory = Linux.open(parent == null ? "/" : parent.toString(), Linux.O_RDONLY);
+        try {
+            Linux.sync(directory);
+        } finally {
+            Linux.close(directory);
+        }
+    }
+
+    /** Closes the descriptor, and deletes what was not committed. */
+    @Override
+    public void close() {
+        if (open) {
+            open = false;
+            Linux.close(fd);
+            forget();
+        }
+    }
+
+    private void forget() {
+        deletePartial();
+        try {
+            Runtime.getRuntime().removeShutdownHook(atExit);
+        } catch (IllegalStateException exiting) {
+            atExit.setName("delete-partial (exiting)"); // it runs already
+        }
+    }
+
+    private void deletePartial() {
+        try {
+            Files.deleteIfExists(partial);
+        } catch (IOException e) {
+            System.getLogger(OutputFile.class.getName())
+                    .log(System.Logger.Level.WARNING, "cannot delete {0}: {1}", partial, e.getMessage());
+        }
+    }
+}
