@@ -32,6 +32,7 @@ final class Queue implements AutoCloseable {
 
     private static final int SECTOR_SHIFT = 9;
     private static final long PAGE_MASK = -Linux.PAGE_SIZE;
+
     private final int id;
     private final long head;
     private final int depth;
