@@ -36,8 +36,7 @@ class CompressedTest {
         Random random = new Random(42);
         Files.writeString(tree.resolve("empty"), "");
         Files.writeString(tree.resolve("one"), "1");
-        for (int size :
-                new int[] {100, 511, 512, 513, 4095, 4096, 4097, 10_000, 65_536, 200_001, 1_500_000}) {
+        for (int size : new int[] {100, 511, 512, 513, 4095, 4096, 4097, 10_000, 65_536, 200_001, 1_500_000}) {
             text(random, "text-" + size, size);
             noise(random, "noise-" + size, size);
             mixed(random, "mixed-" + size, size);
