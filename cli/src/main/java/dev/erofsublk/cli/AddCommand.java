@@ -3,9 +3,13 @@ package dev.erofsublk.cli;
 
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.daemon.DeviceSpec;
+import dev.erofsublk.daemon.SourceSpec;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceOptions;
+import dev.erofsublk.ublk.Feature;
+import dev.erofsublk.ublk.Recovery;
 import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
@@ -13,6 +17,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -25,10 +30,8 @@ import picocli.CommandLine.Spec;
         name = "add",
         mixinStandardHelpOptions = true,
         description = "Compose an image and serve it as /dev/ublkbN.",
-        footer = "Prints the path of the device once it can be read. The server lives on until 'erofs-ublk del'.")
+        footer = "Prints the path of the device once it can be read. A daemon serves it until 'erofs-ublk del'.")
 final class AddCommand implements Callable<Integer> {
-    static final Path RUN_DIRECTORY = Path.of("/run/erofs-ublk");
-
     private static final int NODE_TRIES = 500;
     private static final long NODE_RETRY_MILLIS = 10;
 
@@ -62,8 +65,25 @@ final class AddCommand implements Callable<Integer> {
             description = "Logical block size: 512, 1024, 2048 or 4096, at most the image's own, which is the default.")
     private @Nullable Integer blockSize;
 
-    @Option(names = "--foreground", description = "Serve in this process until it is interrupted.")
+    @Option(names = "--foreground", description = "Serve in this process, without the daemon, until it is interrupted.")
     private boolean foreground;
+
+    @ArgGroup
+    private @Nullable OnDeath onDeath;
+
+    @Mixin
+    private LogOptions log = new LogOptions();
+
+    /** What happens when the server dies. */
+    static final class OnDeath {
+        @Option(
+                names = "--no-recovery",
+                description = "The device ends with its server. Default: readers wait until it is taken over.")
+        boolean noRecovery;
+
+        @Option(names = "--fail-io", description = "Readers get errors until the device is taken over (Linux 6.13).")
+        boolean failIo;
+    }
 
     @Spec
     private @Nullable CommandSpec spec;
@@ -73,10 +93,36 @@ final class AddCommand implements Callable<Integer> {
         checkRange("-n", id, DeviceOptions.ANY_ID, (1 << 20) - 1);
         checkRange("-q", queues, 1, DeviceOptions.MAX_QUEUES);
         checkRange("-d", depth, 1, DeviceOptions.MAX_DEPTH);
-        if (!foreground && !ReadySignal.isAwaited()) {
-            throw new CommandException("add goes to the background through bin/erofs-ublk; in a JVM started by hand,"
-                    + " use --foreground");
+        log.apply();
+        return foreground ? serveHere() : askDaemon();
+    }
+
+    private int askDaemon() throws IOException, InterruptedException {
+        SourceSpec image = source.spec();
+        DeviceSpec device = new DeviceSpec(image, id, queues, depth, checkedBlockSize(4096), recovery(), false);
+        DaemonLauncher.ask(device.toJson().put("command", "add"), answer -> {
+            System.out.println(answer.string("device"));
+            System.out.flush();
+        });
+        return 0;
+    }
+
+    private Recovery recovery() throws IOException {
+        if (onDeath == null) {
+            return Recovery.REISSUE;
         }
+        if (!onDeath.failIo) {
+            return Recovery.NONE;
+        }
+        try (ControlDevice control = ControlDevice.open()) {
+            if (!Feature.USER_RECOVERY_FAIL_IO.in(control.features())) {
+                throw new CommandException("--fail-io: this kernel does not offer it (Linux 6.13 or newer does)");
+            }
+        }
+        return Recovery.FAIL_IO;
+    }
+
+    private int serveHere() throws IOException, InterruptedException {
         try (Image image = source.open();
                 AddressSpace space = AddressSpace.map(image.flat());
                 ControlDevice control = ControlDevice.open();
@@ -85,14 +131,7 @@ final class AddCommand implements Callable<Integer> {
             awaitNode(Path.of(device.info().blockPath()));
             System.out.println(device.info().blockPath());
             System.out.flush();
-            Path log = RUN_DIRECTORY.resolve("ublk" + device.info().id() + ".log");
-            if (!foreground) {
-                ReadySignal.detach(log);
-            }
             device.awaitStopped();
-            if (!foreground) {
-                Files.deleteIfExists(log);
-            }
         }
         return 0;
     }
@@ -111,14 +150,8 @@ final class AddCommand implements Callable<Integer> {
     }
 
     private Device start(ControlDevice control, AddressSpace space, Image image) throws IOException {
-        int logical = image.flat().blockSize();
-        if (blockSize != null) {
-            if (blockSize < 512 || blockSize > logical || Integer.bitCount(blockSize) != 1) {
-                throw usage("--block-size is %d, expected a power of two from 512 to %d, the image's own"
-                        .formatted(blockSize, logical));
-            }
-            logical = blockSize;
-        }
+        int imageBlock = image.flat().blockSize();
+        int logical = checkedBlockSize(imageBlock) == 0 ? imageBlock : checkedBlockSize(imageBlock);
         try {
             return Device.start(
                     control, space, new DeviceOptions(id, queues, depth, logical, DeviceOptions.DEFAULT_MAX_IO_BYTES));
@@ -133,6 +166,17 @@ final class AddCommand implements Callable<Integer> {
                 default -> e;
             };
         }
+    }
+
+    /** What was asked for; 0 if nothing was. */
+    private int checkedBlockSize(int most) {
+        if (blockSize == null) {
+            return 0;
+        }
+        if (blockSize < 512 || blockSize > most || Integer.bitCount(blockSize) != 1) {
+            throw usage("--block-size is %d, expected a power of two from 512 to %d".formatted(blockSize, most));
+        }
+        return blockSize;
     }
 
     private static void awaitNode(Path node) throws IOException, InterruptedException {

@@ -31,6 +31,10 @@ import picocli.CommandLine.Spec;
             AddCommand.class,
             DelCommand.class,
             ListCommand.class,
+            TopCommand.class,
+            ServeCommand.class,
+            RecoverCommand.class,
+            PurgeCommand.class,
             FeaturesCommand.class,
             InspectCommand.class,
             VerifyCommand.class,
@@ -47,12 +51,20 @@ public final class Main implements Runnable {
     static final class Version implements IVersionProvider {
         @Override
         public String[] getVersion() {
-            String version = Main.class.getPackage().getImplementationVersion();
-            return new String[] {"erofs-ublk " + (version == null ? "(not packaged)" : version)};
+            return new String[] {version()};
         }
     }
 
+    private static String version() {
+        String version = Main.class.getPackage().getImplementationVersion();
+        return "erofs-ublk " + (version == null ? "(not packaged)" : version);
+    }
+
     public static void main(String[] args) {
+        if (args.length == 1 && args[0].equals("--version")) {
+            System.out.println(version()); // without the command line's own start-up, which is most of the time
+            return;
+        }
         ReadySignal ready = ReadySignal.fromEnvironment();
         int status = execute(args);
         ready.send(status);

@@ -7,9 +7,7 @@ import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.attribute.PosixFilePermissions;
 
 /**
  * How a server that goes on by itself tells the command which started it that the device is readable.
@@ -57,18 +55,17 @@ final class ReadySignal {
     }
 
     /**
-     * Lets go of the terminal: what is said from here on goes to {@code log}; then tells the waiting command that all
-     * is well.
+     * Lets go of the terminal, and of the directory, which else could not be unmounted; then tells the waiting command
+     * that all is well.
+     *
+     * @param log a file that takes what is said on the standard streams from here on
      */
     static void detach(Path log) throws IOException {
         System.out.flush();
-        Files.createDirectories(
-                log.getParent(), PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
-        Files.deleteIfExists(log);
-        Files.createFile(log, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
         redirect("/dev/null", 0, Linux.O_RDWR);
-        redirect(log.toString(), 1, Linux.O_RDWR);
-        redirect(log.toString(), 2, Linux.O_RDWR);
+        redirect(log.toString(), 1, Linux.O_RDWR | Linux.O_APPEND);
+        redirect(log.toString(), 2, Linux.O_RDWR | Linux.O_APPEND);
+        Linux.changeDirectory("/");
         sendStatus(0);
     }
 

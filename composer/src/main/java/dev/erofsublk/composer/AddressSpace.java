@@ -12,6 +12,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.IdentityHashMap;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A {@link FlatImage} as memory: for each byte of the device, the address of one that holds its value.
@@ -40,21 +41,67 @@ import java.util.List;
 public final class AddressSpace implements AutoCloseable {
     private final FlatImage image;
     private final long base;
-    private final long spanBytes;
-    private final List<Mapping> elsewhere;
+    private final List<Mapping> mappings; // the span first, then those of whole sources
     private final long[] runStarts; // one more than there are runs: the last is the size of the device
     private final long[] runDeltas; // address - device offset
+    private final long[] runShifts; // position - address
+    private final Residency residency;
+    private final boolean decodes;
 
-    private record Mapping(long address, long bytes) {}
+    /**
+     * @param position where it begins on the line of positions, a multiple of the residency unit
+     * @param source what all of it is, or null for the span
+     */
+    private record Mapping(
+            long address,
+            long bytes,
+            long position,
+            @Nullable Source source) {
+        boolean holds(long unit) {
+            return unit >= position >>> Residency.UNIT_SHIFT && unit < endUnit();
+        }
+
+        long endUnit() {
+            return (position >>> Residency.UNIT_SHIFT) + Residency.unitsUp(bytes);
+        }
+    }
 
     private AddressSpace(FlatImage image, Layout layout) {
         this.image = image;
         base = layout.base;
-        spanBytes = layout.spanBytes;
-        elsewhere = List.copyOf(layout.elsewhere);
+        mappings = List.copyOf(layout.mappings);
         runStarts = Arrays.copyOf(layout.runStarts, layout.runs + 1);
         runStarts[layout.runs] = image.size();
         runDeltas = Arrays.copyOf(layout.runDeltas, layout.runs);
+        runShifts = Arrays.copyOf(layout.runShifts, layout.runs);
+        residency = initialResidency();
+        decodes = image.sources().stream().anyMatch(Decoded.class::isInstance);
+    }
+
+    /** Anonymous memory is resident from the start; what is mapped from a file has to be looked at first. */
+    private Residency initialResidency() {
+        Residency all = new Residency(mappings.getLast().position + mappings.getLast().bytes);
+        all.setAll();
+        for (Mapping mapping : mappings) {
+            if (mapping.source != null) {
+                clear(all, mapping.position, mapping.bytes);
+            }
+        }
+        for (int i = 0; i < image.extentCount(); i++) {
+            Extent extent = image.extent(i);
+            boolean file = extent.source() instanceof Blob || extent.source() instanceof Decoded;
+            if (file && runDeltas[run(extent.start())] == base) {
+                clear(all, extent.start(), extent.length());
+            }
+        }
+        return all;
+    }
+
+    private static void clear(Residency all, long position, long bytes) {
+        long end = Residency.unitsUp(position + bytes);
+        for (long unit = position >>> Residency.UNIT_SHIFT; unit < end; unit++) {
+            all.clear(unit);
+        }
     }
 
     /**
@@ -119,11 +166,114 @@ public final class AddressSpace implements AutoCloseable {
         return runDeltas[run] + offset;
     }
 
+    /** What of this can be copied without waiting, by {@link #position}. */
+    public Residency residency() {
+        return residency;
+    }
+
+    /**
+     * The place of byte {@code address} of run {@code run} on one line along all mappings, by which residency is kept:
+     * the pages of a source that is mapped whole have one place each, however many extents show them.
+     */
+    public long position(int run, long address) {
+        return runShifts[run] + address;
+    }
+
+    /** The first address of residency unit {@code unit}; page-aligned. */
+    public long unitAddress(long unit) {
+        Mapping mapping = mappingOf(unit);
+        return (unit << Residency.UNIT_SHIFT) - mapping.position + mapping.address;
+    }
+
+    /** Bytes of residency unit {@code unit}: {@link Residency#UNIT_BYTES}, or less in the last of a mapping; whole pages. */
+    public int unitBytes(long unit) {
+        Mapping mapping = mappingOf(unit);
+        return (int) Math.min(Residency.UNIT_BYTES, mapping.position + mapping.bytes - (unit << Residency.UNIT_SHIFT));
+    }
+
+    /** How many units from {@code unit} on, at most {@code most}, lie one behind the other in memory. */
+    public int unitsFollowing(long unit, int most) {
+        return (int) Math.min(most, mappingOf(unit).endUnit() - unit);
+    }
+
+    private Mapping mappingOf(long unit) {
+        for (Mapping mapping : mappings) {
+            if (mapping.holds(unit)) {
+                return mapping;
+            }
+        }
+        throw new IndexOutOfBoundsException("unit " + unit + " of " + residency.units());
+    }
+
+    /** Whether there are bytes here that have to be decoded before they can be read. */
+    public boolean decodes() {
+        return decodes;
+    }
+
+    /** Whether nothing of unit {@code unit} has to be decoded any more. */
+    public boolean isDecoded(long unit) {
+        try {
+            return !decodes || eachDecoded(unit, (source, offset, length) -> source.present(offset, length));
+        } catch (IOException impossible) {
+            throw new IllegalStateException(impossible); // present does not throw it
+        }
+    }
+
+    /**
+     * Decodes what is encoded in unit {@code unit}, and waits for it.
+     *
+     * @throws IOException naming what is damaged or missing
+     */
+    public void decode(long unit) throws IOException {
+        eachDecoded(unit, (source, offset, length) -> {
+            source.ensure(offset, length);
+            return true;
+        });
+    }
+
+    /**
+     * Decodes what is encoded in {@code [offset, offset + bytes)} of the device, and no more.
+     *
+     * @throws IOException naming what is damaged or missing
+     */
+    public void decode(long offset, long bytes) throws IOException {
+        eachDecodedOfDevice(offset, offset + bytes, (source, at, length) -> {
+            source.ensure(at, length);
+            return true;
+        });
+    }
+
+    private interface Part {
+        boolean visit(Decoded source, long offset, long length) throws IOException;
+    }
+
+    private boolean eachDecoded(long unit, Part part) throws IOException {
+        Mapping mapping = mappingOf(unit);
+        long offset = (unit << Residency.UNIT_SHIFT) - mapping.position;
+        if (mapping.source == null) {
+            return eachDecodedOfDevice(offset, Math.min(offset + Residency.UNIT_BYTES, size()), part);
+        }
+        return !(mapping.source instanceof Decoded decoded)
+                || part.visit(decoded, offset, Math.min(Residency.UNIT_BYTES, decoded.size() - offset));
+    }
+
+    private boolean eachDecodedOfDevice(long from, long to, Part part) throws IOException {
+        for (long at = from; at < to; ) {
+            Extent extent = image.extent(image.indexOf(at));
+            long end = Math.min(extent.end(), to);
+            if (extent.source() instanceof Decoded decoded
+                    && !part.visit(decoded, extent.sourceOffset() + (at - extent.start()), end - at)) {
+                return false;
+            }
+            at = end;
+        }
+        return true;
+    }
+
     /** Unmaps everything; may be called twice by the same owner. */
     @Override
     public void close() {
-        Linux.munmap(base, spanBytes);
-        for (Mapping mapping : elsewhere) {
+        for (Mapping mapping : mappings) {
             Linux.munmap(mapping.address, mapping.bytes);
         }
     }
@@ -135,10 +285,11 @@ public final class AddressSpace implements AutoCloseable {
         private final FlatImage image;
         private final long spanBytes;
         private final long base;
-        private final List<Mapping> elsewhere = new ArrayList<>();
+        private final List<Mapping> mappings = new ArrayList<>();
         private final IdentityHashMap<Source, Mapping> whole = new IdentityHashMap<>();
         private long[] runStarts = new long[17];
         private long[] runDeltas = new long[16];
+        private long[] runShifts = new long[16];
         private int runs;
 
         Layout(FlatImage image) throws LinuxException {
@@ -151,22 +302,23 @@ public final class AddressSpace implements AutoCloseable {
                     Linux.MAP_PRIVATE | Linux.MAP_ANONYMOUS | Linux.MAP_NORESERVE,
                     -1,
                     0);
+            mappings.add(new Mapping(base, spanBytes, 0, null));
         }
 
         void place() throws IOException {
             boolean inPlace = piecesInPlace() <= mapBudget();
             for (int i = 0; i < image.extentCount(); i++) {
                 Extent extent = image.extent(i);
-                long delta;
                 if (extent.source() == Zeros.INSTANCE) {
-                    delta = base;
+                    addRun(extent.start(), base, -base);
                 } else if (extent.source() instanceof Bytes || (inPlace && congruent(extent))) {
                     placeInSpan(extent);
-                    delta = base;
+                    addRun(extent.start(), base, -base);
                 } else {
-                    delta = wholeMapping(extent.source()).address + extent.sourceOffset() - extent.start();
+                    Mapping mapping = wholeMapping(extent.source());
+                    long delta = mapping.address + extent.sourceOffset() - extent.start();
+                    addRun(extent.start(), delta, mapping.position - mapping.address);
                 }
-                addRun(extent.start(), delta);
             }
         }
 
@@ -246,8 +398,13 @@ public final class AddressSpace implements AutoCloseable {
             if (mapping == null) {
                 Blob blob = file(source);
                 long bytes = pageUp(blob.size());
-                mapping = new Mapping(Linux.mmap(0, bytes, Linux.PROT_READ, Linux.MAP_SHARED, blob.fd(), 0), bytes);
-                elsewhere.add(mapping);
+                Mapping last = mappings.getLast();
+                mapping = new Mapping(
+                        Linux.mmap(0, bytes, Linux.PROT_READ, Linux.MAP_SHARED, blob.fd(), 0),
+                        bytes,
+                        last.endUnit() << Residency.UNIT_SHIFT,
+                        source);
+                mappings.add(mapping);
                 whole.put(source, mapping);
             }
             return mapping;
@@ -262,22 +419,23 @@ public final class AddressSpace implements AutoCloseable {
             };
         }
 
-        private void addRun(long start, long delta) {
+        private void addRun(long start, long delta, long shift) {
             if (runs > 0 && runDeltas[runs - 1] == delta) {
                 return;
             }
             if (runs == runDeltas.length) {
                 runStarts = Arrays.copyOf(runStarts, runs * 2 + 1);
                 runDeltas = Arrays.copyOf(runDeltas, runs * 2);
+                runShifts = Arrays.copyOf(runShifts, runs * 2);
             }
             runStarts[runs] = start;
             runDeltas[runs] = delta;
+            runShifts[runs] = shift;
             runs++;
         }
 
         void unmap() {
-            Linux.munmap(base, spanBytes);
-            elsewhere.forEach(mapping -> Linux.munmap(mapping.address, mapping.bytes));
+            mappings.forEach(mapping -> Linux.munmap(mapping.address, mapping.bytes));
         }
 
         private static long pageUp(long bytes) {

@@ -164,6 +164,31 @@ public final class FlatImage implements AutoCloseable {
             return this;
         }
 
+        /**
+         * Lays what {@code image} has in a range: the way in which a child takes bytes from its parent.
+         *
+         * @param offset first byte of the range, which lies within the image; any value
+         */
+        public Builder append(long length, FlatImage image, long offset) {
+            long end = Math.addExact(offset, length);
+            Objects.checkFromToIndex(offset, end, image.size());
+            long at = offset;
+            for (int i = offset < end ? image.indexOf(offset) : 0; at < end; i++) {
+                long stop = Math.min(end, image.starts[i + 1]);
+                append(
+                        stop - at,
+                        image.sources.get(image.sourceOf[i]),
+                        image.sourceOffsets[i] + (at - image.starts[i]));
+                at = stop;
+            }
+            return this;
+        }
+
+        /** Extents laid so far: what a reader bounds where an image could ask for any number of them. */
+        public int extentCount() {
+            return count;
+        }
+
         /** Lays zeros. */
         public Builder zeros(long length) {
             return append(length, Zeros.INSTANCE, 0);

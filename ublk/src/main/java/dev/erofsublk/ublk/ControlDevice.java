@@ -133,7 +133,7 @@ public final class ControlDevice implements AutoCloseable {
     private long readFeatures() {
         try {
             buffer.set(JAVA_LONG, 0, 0);
-            command(UblkCmd.GET_FEATURES, -1, NO_QUEUE, false, UblkCmd.FEATURES_LEN, 0);
+            perform(UblkCmd.GET_FEATURES, -1, NO_QUEUE, 0, UblkCmd.FEATURES_LEN, 0);
             return buffer.get(JAVA_LONG, 0);
         } catch (LinuxException beforeLinux65) {
             return 0;
@@ -152,31 +152,73 @@ public final class ControlDevice implements AutoCloseable {
      */
     synchronized DeviceInfo add(DeviceInfo request) throws LinuxException {
         request.write(buffer);
-        command(UblkCmd.ADD_DEV, request.id(), NO_QUEUE, false, DeviceInfo.BYTES, 0);
+        perform(UblkCmd.ADD_DEV, request.id(), NO_QUEUE, 0, DeviceInfo.BYTES, 0);
         return DeviceInfo.read(buffer);
     }
 
     synchronized void setParameters(int id, Parameters parameters) throws LinuxException {
-        parameters.write(buffer);
-        command(UblkCmd.SET_PARAMS, id, NO_QUEUE, false, Parameters.BYTES, 0);
+        int at = pathFor(id);
+        parameters.write(buffer.asSlice(at));
+        perform(UblkCmd.SET_PARAMS, id, NO_QUEUE, at, Parameters.BYTES, 0);
     }
 
     /** The limits that the device has. */
     public synchronized Parameters parameters(int id) throws LinuxException {
-        buffer.fill((byte) 0);
-        buffer.set(JAVA_INT, Parameters.LEN, Parameters.BYTES);
-        command(UblkCmd.GET_PARAMS, id, NO_QUEUE, false, Parameters.BYTES, 0);
-        return Parameters.read(buffer);
+        int at = pathFor(id);
+        buffer.asSlice(at, Parameters.BYTES).fill((byte) 0);
+        buffer.set(JAVA_INT, at + Parameters.LEN, Parameters.BYTES);
+        perform(UblkCmd.GET_PARAMS, id, NO_QUEUE, at, Parameters.BYTES, 0);
+        return Parameters.read(buffer.asSlice(at));
     }
 
     /** Makes the device readable; waits until all tags of all its queues are fetched. */
     synchronized void start(int id) throws LinuxException {
-        command(UblkCmd.START_DEV, id, NO_QUEUE, false, 0, Linux.processId());
+        command(UblkCmd.START_DEV, id, Linux.processId());
+    }
+
+    /**
+     * Begins a take-over: a device without a server gets ready for a new one to fetch its tags.
+     *
+     * @throws LinuxException with EBUSY while the old server, or what is left of it, still has the device; EINVAL if the
+     *     device was added without recovery, and on Linux 6.12 also if a take-over was begun and given up before
+     */
+    synchronized void startRecovery(int id) throws LinuxException {
+        command(UblkCmd.START_USER_RECOVERY, id, 0);
+    }
+
+    /**
+     * Ends a take-over: readers go on.
+     *
+     * <p>Only after {@link #startRecovery} succeeded and every tag is fetched: Linux 6.12 believes anyone, and makes a
+     * device without a server LIVE (facts/experiments.md §1).
+     */
+    synchronized void endRecovery(int id) throws LinuxException {
+        command(UblkCmd.END_USER_RECOVERY, id, Linux.processId());
+    }
+
+    /**
+     * Takes the device from its server without losing a request: its queues end, readers wait (Linux 6.16).
+     *
+     * @param timeoutMillis how long to wait for a queue that is busy, more than 0
+     * @throws LinuxException with EOPNOTSUPP where the kernel or the device has no such thing, EBUSY after the time
+     */
+    public synchronized void quiesce(int id, long timeoutMillis) throws LinuxException {
+        command(UblkCmd.QUIESCE_DEV, id, timeoutMillis);
+    }
+
+    /**
+     * As {@link #stop}, unless somebody has the block device open (Linux 7.0).
+     *
+     * @throws LinuxException with EBUSY if so; EOPNOTSUPP where the kernel has no such thing; ENODEV if the device has
+     *     no block device at the moment
+     */
+    public synchronized void tryStop(int id) throws LinuxException {
+        command(UblkCmd.TRY_STOP_DEV, id, 0);
     }
 
     /** Fails what is in flight and takes the block device away; its server's queues end. */
     public synchronized void stop(int id) throws LinuxException {
-        command(UblkCmd.STOP_DEV, id, NO_QUEUE, false, 0, 0);
+        command(UblkCmd.STOP_DEV, id, 0);
     }
 
     /**
@@ -194,7 +236,8 @@ public final class ControlDevice implements AutoCloseable {
         try {
             return deleted(UblkCmd.DEL_DEV_ASYNC, id);
         } catch (LinuxException e) {
-            if (e.errno() != Errno.EOPNOTSUPP) {
+            // EINVAL: no kernel up to 7.2 lets an unprivileged user have it
+            if (e.errno() != Errno.EOPNOTSUPP && e.errno() != Errno.EINVAL) {
                 throw e;
             }
             return deleted(UblkCmd.DEL_DEV, id);
@@ -203,7 +246,7 @@ public final class ControlDevice implements AutoCloseable {
 
     private boolean deleted(int command, int id) throws LinuxException {
         try {
-            command(command, id, NO_QUEUE, false, 0, 0);
+            command(command, id, 0);
             return true;
         } catch (LinuxException e) {
             if (e.errno() == Errno.ENODEV) {
@@ -226,24 +269,26 @@ public final class ControlDevice implements AutoCloseable {
     }
 
     private DeviceInfo info(int id) throws LinuxException {
-        int payload;
+        int at = putPath(id);
         try {
             // GET_DEV_INFO2 takes the path of the node, which an unprivileged device demands (Linux 6.3)
-            payload = command(UblkCmd.GET_DEV_INFO2, id, NO_QUEUE, true, DeviceInfo.BYTES, 0);
+            perform(UblkCmd.GET_DEV_INFO2, id, NO_QUEUE, at, DeviceInfo.BYTES, 0);
         } catch (LinuxException e) {
             if (e.errno() == Errno.ENODEV) {
                 throw e;
             }
-            payload = command(UblkCmd.GET_DEV_INFO, id, NO_QUEUE, false, DeviceInfo.BYTES, 0);
+            at = 0;
+            perform(UblkCmd.GET_DEV_INFO, id, NO_QUEUE, at, DeviceInfo.BYTES, 0);
         }
-        return DeviceInfo.read(buffer.asSlice(payload));
+        return DeviceInfo.read(buffer.asSlice(at));
     }
 
     /** The CPUs from which queue {@code queue} gets its requests. */
     synchronized BitSet affinity(int id, int queue) throws LinuxException {
-        buffer.asSlice(0, AFFINITY_BYTES).fill((byte) 0);
-        command(UblkCmd.GET_QUEUE_AFFINITY, id, NO_QUEUE, false, AFFINITY_BYTES, queue);
-        return BitSet.valueOf(buffer.asSlice(0, AFFINITY_BYTES).toArray(JAVA_BYTE));
+        int at = pathFor(id);
+        buffer.asSlice(at, AFFINITY_BYTES).fill((byte) 0);
+        perform(UblkCmd.GET_QUEUE_AFFINITY, id, NO_QUEUE, at, AFFINITY_BYTES, queue);
+        return BitSet.valueOf(buffer.asSlice(at, AFFINITY_BYTES).toArray(JAVA_BYTE));
     }
 
     /** The ids of all devices on this machine, whoever serves them, in ascending order. */
@@ -259,20 +304,32 @@ public final class ControlDevice implements AutoCloseable {
         return List.copyOf(ids);
     }
 
+    /** Makes a command without payload and waits for its answer. */
+    private void command(int op, int id, long data) throws LinuxException {
+        perform(op, id, NO_QUEUE, pathFor(id), 0, data);
+    }
+
     /**
-     * Makes one command and waits for its answer.
+     * Puts the path of the node into the buffer where the command needs it: for an unprivileged device, whose commands
+     * anybody may try and the permissions of its node decide (drivers/block/ublk_drv.c,
+     * ublk_ctrl_uring_cmd_permission). Others must not have it.
      *
-     * @param withPath whether the path of the node goes before the payload in the buffer
      * @return the offset of the payload in the buffer
      */
-    private int command(int op, int id, int queue, boolean withPath, int payload, long data) throws LinuxException {
-        int pathBytes = 0;
-        if (withPath) {
-            byte[] path = (DeviceInfo.charPath(id) + "\0").getBytes(StandardCharsets.US_ASCII);
-            pathBytes = (path.length + 7) & ~7;
-            buffer.asSlice(0, pathBytes + payload).fill((byte) 0);
-            MemorySegment.copy(path, 0, buffer, JAVA_BYTE, 0, path.length);
-        }
+    private int pathFor(int id) throws LinuxException {
+        return Feature.UNPRIVILEGED_DEV.in(features) && info(id).has(Feature.UNPRIVILEGED_DEV) ? putPath(id) : 0;
+    }
+
+    private int putPath(int id) {
+        byte[] path = (DeviceInfo.charPath(id) + "\0").getBytes(StandardCharsets.US_ASCII);
+        int bytes = (path.length + 7) & ~7;
+        buffer.asSlice(0, bytes).fill((byte) 0);
+        MemorySegment.copy(path, 0, buffer, JAVA_BYTE, 0, path.length);
+        return bytes;
+    }
+
+    /** Makes a command with {@code pathBytes + payload} bytes of the buffer and waits for its answer. */
+    private void perform(int op, int id, int queue, int pathBytes, int payload, long data) throws LinuxException {
         int result = legacyEncoding && UblkCmd.hasLegacyEncoding(op)
                 ? submit(UblkCmd.number(op), id, queue, pathBytes, payload, data)
                 : submit(op, id, queue, pathBytes, payload, data);
@@ -284,7 +341,6 @@ public final class ControlDevice implements AutoCloseable {
         if (result < 0) {
             throw new LinuxException(UblkCmd.name(op), "device " + (id == -1 ? "any" : id), -result);
         }
-        return pathBytes;
     }
 
     private int submit(int op, int id, int queue, int pathBytes, int payload, long data) throws LinuxException {

@@ -2,49 +2,77 @@
 package dev.erofsublk.ublk;
 
 import dev.erofsublk.composer.AddressSpace;
+import dev.erofsublk.composer.ImageException;
 import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.locks.LockSupport;
 
 /**
  * One block device, served by threads of this process.
  *
- * <p>{@link #start} returns when the device can be read. From then on it lives until {@link #close}, or until somebody
- * stops it through the kernel, which {@link #awaitStopped} waits for.
+ * <p>It can be read from {@link #goLive} or {@link #recover} on, until one of these:
+ *
+ * <ul>
+ *   <li>{@link #close} stops and deletes it;
+ *   <li>{@link #release} lets go of it: with {@link Recovery} it waits for its next server, without it ends;
+ *   <li>somebody stops it through the kernel, or a queue fails, which {@link #awaitStopped} tells.
+ * </ul>
  */
 public final class Device implements AutoCloseable {
     /** The kernel's readahead for EROFS is twice this (see {@link Parameters}). */
     private static final int OPTIMAL_IO_SHIFT = 18;
 
-    /** Kernels that do not know the encoding ignore the flag; NEED_GET_DATA is as old as the driver. */
-    private static final long ALWAYS_OFFERED = Feature.CMD_IOCTL_ENCODE.bit() | Feature.NEED_GET_DATA.bit();
-
-    private static final long WANTED_WHERE_OFFERED = Feature.NO_AUTO_PART_SCAN.bit();
     private static final int PAGE_SHIFT = Integer.numberOfTrailingZeros(Linux.PAGE_SIZE);
     private static final long QUEUE_STACK_BYTES = 256 << 10;
     private static final int NODE_TRIES = 300;
     private static final long NODE_RETRY_MILLIS = 10;
+    /** A dead server's device is ready for the next after 0.03 to 0.2 s in an emulated guest. */
+    private static final long RECOVERY_RETRY_MILLIS = 5;
+
+    /**
+     * Before Linux 6.16 the driver quiesces a device in a work item, which two queues may schedule twice: the second run
+     * then cancels what the next server has just fetched (drivers/block/ublk_drv.c of 6.12, ublk_quiesce_work_fn). It is
+     * due at once; this is the time that it gets.
+     */
+    private static final long SETTLE_MILLIS = 50;
+
+    private static final long QUIESCE_MILLIS = 1000;
+    private static final int EXIT_TRIES = 1000;
+    private static final long EXIT_RETRY_NANOS = 1_000_000;
 
     private final ControlDevice control;
     private final DeviceInfo info;
     private final AddressSpace space;
-    private final int fd;
     private final List<Thread> threads = new ArrayList<>();
+    private final List<QueueCounters> counters = new ArrayList<>();
+    private final Queue[] queues;
+    private final int[] threadIds;
     private final CountDownLatch fetched;
+    private final CountDownLatch running;
     private final AtomicReference<Throwable> failure = new AtomicReference<>();
+    private int fd = -1;
+    private int event = -1;
+    private volatile boolean suspicious;
+    private boolean released;
     private boolean closed;
 
-    private Device(ControlDevice control, DeviceInfo info, AddressSpace space, int fd) {
+    private Device(ControlDevice control, DeviceInfo info, AddressSpace space) {
         this.control = control;
         this.info = info;
         this.space = space;
-        this.fd = fd;
+        queues = new Queue[info.queues()];
+        threadIds = new int[info.queues()];
         fetched = new CountDownLatch(info.queues());
+        running = new CountDownLatch(info.queues());
     }
 
     /**
@@ -65,27 +93,101 @@ public final class Device implements AutoCloseable {
      */
     static Device start(ControlDevice control, AddressSpace space, DeviceOptions options, boolean readOnly)
             throws IOException {
-        DeviceInfo info = control.add(DeviceInfo.request(
-                options.id(),
-                options.queues(),
-                options.depth(),
-                options.maxIoBytes(),
-                ALWAYS_OFFERED | (WANTED_WHERE_OFFERED & control.features())));
-        Device device = null;
+        Device device = add(control, space, options, readOnly);
         try {
-            control.setParameters(info.id(), parameters(space, options.blockSize(), info.maxIoBytes(), readOnly));
-            device = new Device(control, info, space, openNode(info.charPath()));
-            device.startQueues();
-            control.start(info.id());
+            device.goLive();
             return device;
         } catch (IOException | RuntimeException e) {
-            if (device != null) {
-                device.close();
-            } else {
-                control.delete(info.id());
-            }
+            device.close();
             throw e;
         }
+    }
+
+    /** As {@link #start}, but nobody can read it before {@link #goLive}: time to write down what it is. */
+    public static Device add(ControlDevice control, AddressSpace space, DeviceOptions options) throws IOException {
+        return add(control, space, options, true);
+    }
+
+    private static Device add(ControlDevice control, AddressSpace space, DeviceOptions options, boolean readOnly)
+            throws IOException {
+        DeviceInfo info = control.add(DeviceInfo.request(options, control.features()));
+        try {
+            control.setParameters(info.id(), parameters(space, options.blockSize(), info.maxIoBytes(), readOnly));
+            return new Device(control, info, space);
+        } catch (IOException | RuntimeException e) {
+            control.delete(info.id());
+            throw e;
+        }
+    }
+
+    /** Serves the device that was added. After an exception it is only good for {@link #close}. */
+    public void goLive() throws IOException {
+        serveQueues();
+        control.start(info.id());
+    }
+
+    /**
+     * Takes over a device whose server has died or let go. Its readers, who waited, go on.
+     *
+     * <p>The order of the calls is the only one that works on all kernels (facts/experiments.md §1): the node must not
+     * be opened before the take-over has begun, and it must not be ended unless every tag is fetched.
+     *
+     * @param space what the device has to hold; the size is checked
+     * @param patience how long to wait for what is left of the old server
+     * @throws LinuxException with EBUSY if somebody still serves the device; it is left as it was then
+     */
+    public static Device recover(ControlDevice control, AddressSpace space, int id, Duration patience)
+            throws IOException {
+        long sectors = control.parameters(id).sectors();
+        if (sectors != space.size() >> 9) {
+            throw new ImageException(
+                    space.image().sources().getFirst().name(),
+                    "size",
+                    space.size() + " bytes",
+                    (sectors << 9) + " bytes, which /dev/ublkb" + id + " has");
+        }
+        beginRecovery(control, id, System.nanoTime() + patience.toNanos());
+        if (!Feature.QUIESCE.in(control.features())) {
+            sleep(SETTLE_MILLIS);
+        }
+        DeviceInfo info =
+                control.find(id).orElseThrow(() -> new LinuxException("GET_DEV_INFO", "device " + id, Errno.ENODEV));
+        Device device = new Device(control, info, space);
+        try {
+            device.serveQueues();
+            control.endRecovery(id);
+            return device;
+        } catch (IOException | RuntimeException e) {
+            device.release();
+            throw e;
+        }
+    }
+
+    private static void beginRecovery(ControlDevice control, int id, long deadline) throws LinuxException {
+        while (true) {
+            try {
+                control.startRecovery(id);
+                return;
+            } catch (LinuxException e) {
+                boolean given = e.errno() == Errno.EINVAL && wasGivenUp(control, id);
+                if (given) {
+                    return;
+                }
+                if (e.errno() != Errno.EBUSY || System.nanoTime() - deadline > 0) {
+                    throw e;
+                }
+            }
+            sleep(RECOVERY_RETRY_MILLIS);
+        }
+    }
+
+    /**
+     * Whether an earlier take-over ended before it had fetched a single queue. Linux 6.12 then takes no second start of
+     * it, nor does it need one.
+     */
+    private static boolean wasGivenUp(ControlDevice control, int id) throws LinuxException {
+        DeviceInfo info = control.find(id).orElse(null);
+        return info != null && info.has(Feature.USER_RECOVERY) && info.state() == DeviceState.QUIESCED;
     }
 
     private static Parameters parameters(AddressSpace space, int blockSize, int maxIoBytes, boolean readOnly) {
@@ -123,30 +225,53 @@ public final class Device implements AutoCloseable {
         }
     }
 
-    private void startQueues() throws IOException {
+    private void serveQueues() throws IOException {
+        event = Linux.event();
+        fd = openNode(info.charPath());
         for (int queue = 0; queue < info.queues(); queue++) {
             int id = queue;
+            QueueCounters counter = new QueueCounters();
+            counters.add(counter);
             Thread thread = Thread.ofPlatform()
                     .name("ublk" + info.id() + "-q" + id)
                     .stackSize(QUEUE_STACK_BYTES)
-                    .start(() -> serve(id));
+                    .unstarted(() -> serve(id, counter));
             threads.add(thread);
         }
+        threads.forEach(Thread::start);
         await(fetched);
         throwFailure();
     }
 
-    private void serve(int queueId) {
+    private void serve(int queueId, QueueCounters counter) {
+        boolean ready = false;
         try {
             prepareThread(queueId);
-            try (Queue queue = Queue.open(fd, info, queueId, space)) {
-                fetched.countDown();
-                queue.run();
+            Queue queue = Queue.open(fd, info, queueId, space, counter, event);
+            queue.suspect(suspicious);
+            threadIds[queueId] = Linux.threadId();
+            synchronized (queues) {
+                queues[queueId] = queue;
             }
+            ready = true;
+            fetched.countDown();
+            queue.run();
         } catch (Throwable e) {
             failure.compareAndSet(null, e);
+            wakeQueues(); // half a device hangs its readers; a whole one can be recovered
         } finally {
-            fetched.countDown(); // a second time does no harm: the count is only waited for, and the failure is seen
+            if (!ready) {
+                fetched.countDown(); // whoever waits sees the failure
+            }
+            running.countDown();
+        }
+    }
+
+    private void wakeQueues() {
+        try {
+            Linux.raise(event);
+        } catch (LinuxException e) {
+            failure.compareAndSet(null, e);
         }
     }
 
@@ -181,40 +306,118 @@ public final class Device implements AutoCloseable {
         return info;
     }
 
+    /** What all its queues have done so far. */
+    public DeviceCounters counters() {
+        DeviceCounters sum = DeviceCounters.NONE;
+        for (QueueCounters counter : counters) {
+            sum = counter.plus(sum);
+        }
+        return sum;
+    }
+
     /**
-     * Waits until all queues have ended, which is when the device is stopped.
+     * Says whether a file behind the device is known to have lost bytes. Then each request is checked before its bytes
+     * are promised to the kernel, so that its failure is counted on every kernel.
+     */
+    public void suspect(boolean suspect) {
+        suspicious = suspect;
+        synchronized (queues) {
+            for (Queue queue : queues) {
+                if (queue != null) {
+                    queue.suspect(suspect);
+                }
+            }
+        }
+    }
+
+    /**
+     * Waits until all queues have ended, which is when the device is stopped or quiesced.
      *
      * @throws IOException if a queue ended because of an error
      */
     public void awaitStopped() throws IOException, InterruptedException {
-        for (Thread thread : threads) {
-            thread.join();
-        }
+        running.await();
         throwFailure();
+    }
+
+    /**
+     * Lets go of the device: its queues end and it is ready for another server, which may be in this process. Requests
+     * that were on their way wait for it. May be called at any time, also twice.
+     */
+    public synchronized void release() {
+        if (released) {
+            return;
+        }
+        released = true;
+        if (info.has(Feature.QUIESCE)) {
+            try {
+                control.quiesce(info.id(), QUIESCE_MILLIS);
+            } catch (LinuxException e) {
+                // It is not live, or too busy: the queues go all the same, and the driver takes back what they had.
+            }
+        }
+        if (event >= 0) {
+            wakeQueues();
+        }
+        closeNode();
+    }
+
+    private void closeNode() {
+        joinQueues();
+        for (int i = 0; i < queues.length; i++) {
+            if (queues[i] != null) {
+                awaitExit(threadIds[i]);
+                queues[i].close();
+                queues[i] = null;
+            }
+        }
+        if (fd >= 0) {
+            Linux.close(fd);
+            fd = -1;
+        }
+        if (event >= 0) {
+            Linux.close(event);
+            event = -1;
+        }
     }
 
     /**
      * Stops the device, waits for its queues, and deletes it. Readers get errors for what is in flight.
      *
-     * <p>A device that somebody else has stopped or deleted meanwhile is no error. May be called twice.
+     * <p>A device that somebody else has stopped or deleted meanwhile is no error, nor is one that was released: that
+     * one is left alone. May be called twice.
      */
     @Override
     public synchronized void close() throws IOException {
-        if (closed) {
+        if (closed || released) {
             return;
         }
         closed = true;
+        released = true;
         try {
             control.stop(info.id());
         } catch (LinuxException e) {
             if (e.errno() != Errno.ENODEV) {
+                wakeQueues();
                 throw e;
             }
         } finally {
-            joinQueues();
-            Linux.close(fd);
+            closeNode();
         }
-        control.delete(info.id());
+        // Not waiting for the last reader to close the device: fio 3.33, for one, spins on a dead device until its time
+        // is up.
+        control.deleteSoon(info.id());
+    }
+
+    /**
+     * Waits until the kernel's thread is gone too, a moment after Java's. A ring that still has commands is only closed
+     * then: Linux 6.12 loses count of them, and panics, when their thread and the ring end at the same time.
+     */
+    private static void awaitExit(int threadId) {
+        Path thread = Path.of("/proc/self/task", Integer.toString(threadId));
+        for (int tries = 0; tries < EXIT_TRIES && Files.exists(thread); tries++) {
+            LockSupport.parkNanos(EXIT_RETRY_NANOS);
+        }
     }
 
     private void joinQueues() {

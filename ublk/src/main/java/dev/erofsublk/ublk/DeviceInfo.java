@@ -19,7 +19,7 @@ import java.lang.foreign.MemorySegment;
  *     __u32 dev_id;                 // @12
  *     __s32 ublksrv_pid;            // @16
  *     __u64 flags;                  // @24
- *     __u64 ublksrv_flags;          // @32  the server's own
+ *     __u64 ublksrv_flags;          // @32  the server's own: token
  *     __u32 owner_uid, owner_gid;   // @40, @44
  * };
  * }
@@ -30,9 +30,18 @@ import java.lang.foreign.MemorySegment;
  * @param maxIoBytes the longest request in bytes, a multiple of the page size
  * @param pid thread group of the server; on 6.12 the dead one's while QUIESCED, so trust {@link #state}
  * @param flags {@link Feature} bits; kernels add some that nobody asked for
+ * @param token the server's own number, which the kernel keeps and never looks at
  */
 public record DeviceInfo(
-        int id, int queues, int depth, DeviceState state, int maxIoBytes, int pid, long flags, int ownerUid) {
+        int id,
+        int queues,
+        int depth,
+        DeviceState state,
+        int maxIoBytes,
+        int pid,
+        long flags,
+        long token,
+        int ownerUid) {
     static final int BYTES = 64;
     static final int NR_HW_QUEUES = 0;
     static final int QUEUE_DEPTH = 2;
@@ -41,10 +50,20 @@ public record DeviceInfo(
     static final int DEV_ID = 12;
     static final int UBLKSRV_PID = 16;
     static final int FLAGS = 24;
+    static final int UBLKSRV_FLAGS = 32;
     static final int OWNER_UID = 40;
 
-    static DeviceInfo request(int id, int queues, int depth, int maxIoBytes, long flags) {
-        return new DeviceInfo(id, queues, depth, DeviceState.DEAD, maxIoBytes, 0, flags, 0);
+    static DeviceInfo request(DeviceOptions options, long offered) {
+        return new DeviceInfo(
+                options.id(),
+                options.queues(),
+                options.depth(),
+                DeviceState.DEAD,
+                options.maxIoBytes(),
+                0,
+                options.flags(offered),
+                options.token(),
+                0);
     }
 
     static DeviceInfo read(MemorySegment info) {
@@ -56,6 +75,7 @@ public record DeviceInfo(
                 info.get(JAVA_INT, MAX_IO_BUF_BYTES),
                 info.get(JAVA_INT, UBLKSRV_PID),
                 info.get(JAVA_LONG, FLAGS),
+                info.get(JAVA_LONG, UBLKSRV_FLAGS),
                 info.get(JAVA_INT, OWNER_UID));
     }
 
@@ -66,6 +86,7 @@ public record DeviceInfo(
         info.set(JAVA_INT, MAX_IO_BUF_BYTES, maxIoBytes);
         info.set(JAVA_INT, DEV_ID, id);
         info.set(JAVA_LONG, FLAGS, flags);
+        info.set(JAVA_LONG, UBLKSRV_FLAGS, token);
     }
 
     public boolean has(Feature feature) {

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.ublk;
 
-import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
-import static java.lang.foreign.ValueLayout.JAVA_SHORT;
 
 import dev.erofsublk.uring.IoUring;
 import dev.erofsublk.uring.Sqe;
@@ -30,19 +28,32 @@ final class IoCmd {
     private IoCmd() {}
 
     /**
-     * Fills in a zeroed entry.
+     * The first eight bytes of each entry of a queue: opcode, flags and descriptor.
      *
+     * @param flags {@code IOSQE_*}
+     * @param fd the device, or with {@link IoUring#IOSQE_FIXED_FILE} the index of a registered file
+     */
+    static long head(int flags, int fd) {
+        return IoUring.IORING_OP_URING_CMD | ((long) flags << (8 * Sqe.FLAGS)) | ((long) fd << (8 * Sqe.FD));
+    }
+
+    /**
+     * Writes all 64 bytes of an entry, eight at a time, whatever they were (Linux and this project are little-endian on
+     * both architectures).
+     *
+     * @param head see {@link #head}
      * @param address never 0: the driver answers -EINVAL then and leaves the request with the server, even where no
      *     byte is copied (drivers/block/ublk_drv.c, ublk_check_commit_and_fetch)
      */
-    static void fill(MemorySegment sqes, long at, int fd, int command, int queue, int tag, int result, long address) {
-        Sqe.opcode(sqes, at, IoUring.IORING_OP_URING_CMD);
-        Sqe.fd(sqes, at, fd);
-        Sqe.commandOp(sqes, at, command);
-        Sqe.userData(sqes, at, tag);
-        sqes.set(JAVA_SHORT, at + Sqe.CMD + Q_ID, (short) queue);
-        sqes.set(JAVA_SHORT, at + Sqe.CMD + TAG, (short) tag);
-        sqes.set(JAVA_INT, at + Sqe.CMD + RESULT, result);
+    static void write(
+            MemorySegment sqes, long at, long head, int command, int queue, int tag, int result, long address) {
+        sqes.set(JAVA_LONG, at, head);
+        sqes.set(JAVA_LONG, at + Sqe.CMD_OP, Integer.toUnsignedLong(command));
+        sqes.set(JAVA_LONG, at + Sqe.ADDR, 0);
+        sqes.set(JAVA_LONG, at + Sqe.LEN, 0);
+        sqes.set(JAVA_LONG, at + Sqe.USER_DATA, tag);
+        sqes.set(JAVA_LONG, at + Sqe.BUF_INDEX, 0);
+        sqes.set(JAVA_LONG, at + Sqe.CMD + Q_ID, queue | ((long) tag << (8 * TAG)) | ((long) result << (8 * RESULT)));
         sqes.set(JAVA_LONG, at + Sqe.CMD + ADDR, address);
     }
 }

@@ -27,7 +27,12 @@ public final class Errno {
     public static final int ELOOP = 40;
     public static final int ETIME = 62;
     public static final int EOPNOTSUPP = 95;
+    public static final int ENOTSOCK = 88;
+    public static final int EADDRINUSE = 98;
+    public static final int ECONNRESET = 104;
     public static final int ENOBUFS = 105;
+    public static final int ETIMEDOUT = 110;
+    public static final int ECONNREFUSED = 111;
     public static final int ECANCELED = 125;
 
     private Errno() {}
@@ -66,10 +71,13 @@ public final class Errno {
             case 61 -> "ENODATA";
             case ETIME -> "ETIME";
             case 75 -> "EOVERFLOW";
+            case ENOTSOCK -> "ENOTSOCK";
             case EOPNOTSUPP -> "EOPNOTSUPP";
+            case EADDRINUSE -> "EADDRINUSE";
+            case ECONNRESET -> "ECONNRESET";
             case ENOBUFS -> "ENOBUFS";
-            case 110 -> "ETIMEDOUT";
-            case 111 -> "ECONNREFUSED";
+            case ETIMEDOUT -> "ETIMEDOUT";
+            case ECONNREFUSED -> "ECONNREFUSED";
             case ECANCELED -> "ECANCELED";
             default -> "errno " + errno;
         };
@@ -106,7 +114,12 @@ public final class Errno {
             case ELOOP -> "Too many levels of symbolic links";
             case ETIME -> "Timer expired";
             case 75 -> "Value too large for defined data type";
+            case ENOTSOCK -> "Socket operation on non-socket";
             case EOPNOTSUPP -> "Operation not supported";
+            case EADDRINUSE -> "Address already in use";
+            case ECONNRESET -> "Connection reset by peer";
+            case ETIMEDOUT -> "Connection timed out";
+            case ECONNREFUSED -> "Connection refused";
             case ECANCELED -> "Operation canceled";
             default -> "";
         };

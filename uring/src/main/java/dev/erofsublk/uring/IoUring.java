@@ -5,9 +5,13 @@ package dev.erofsublk.uring;
 public final class IoUring {
     public static final int IORING_OP_NOP = 0;
     public static final int IORING_OP_READ_FIXED = 4;
+    public static final int IORING_OP_POLL_ADD = 6;
     public static final int IORING_OP_READ = 22;
     public static final int IORING_OP_MADVISE = 25;
     public static final int IORING_OP_URING_CMD = 46;
+
+    /** {@code fd} is the index of a registered file. */
+    public static final int IOSQE_FIXED_FILE = 1;
 
     public static final int IOSQE_IO_LINK = 1 << 2;
     public static final int IOSQE_CQE_SKIP_SUCCESS = 1 << 6;
@@ -27,6 +31,10 @@ public final class IoUring {
 
     static final int IORING_FEAT_SINGLE_MMAP = 1;
     static final int IORING_ENTER_GETEVENTS = 1;
+    static final int IORING_ENTER_REGISTERED_RING = 1 << 4;
+    static final int IORING_REGISTER_FILES = 2;
+    static final int IORING_REGISTER_RING_FDS = 20;
+    static final int IORING_UNREGISTER_RING_FDS = 21;
     static final long IORING_OFF_SQ_RING = 0;
     static final long IORING_OFF_SQES = 0x10000000L;
 

@@ -8,6 +8,7 @@ import static java.lang.foreign.ValueLayout.JAVA_SHORT;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.charset.StandardCharsets;
 import java.util.BitSet;
 
 /**
@@ -23,7 +24,11 @@ public final class Linux {
     public static final int O_RDONLY = 0;
     public static final int O_RDWR = 2;
     public static final int O_CREAT = 0100;
+    /** With {@link #O_CREAT}: the file must not exist. Alone on a block device: EBUSY if it is mounted or claimed. */
     public static final int O_EXCL = 0200;
+
+    public static final int O_APPEND = 02000;
+
     public static final int O_NONBLOCK = 04000;
     public static final int O_CLOEXEC = 02000000;
     public static final int O_NOFOLLOW = Syscall.AARCH64 ? 0100000 : 0400000;
@@ -56,6 +61,15 @@ public final class Linux {
     // linux/memfd.h
     public static final int MFD_CLOEXEC = 1;
 
+    // asm-generic/poll.h
+    public static final int POLLIN = 1;
+
+    private static final int EFD_CLOEXEC = O_CLOEXEC; // linux/eventfd.h
+    private static final int AF_UNIX = 1; // linux/socket.h
+    private static final int SOCK_DGRAM = 2;
+    private static final int SOCK_CLOEXEC = O_CLOEXEC;
+    private static final int SUN_PATH = 2; // linux/un.h, struct sockaddr_un: family u16, then the path
+    private static final int SUN_PATH_BYTES = 108;
     private static final int SEEK_END = 2;
     private static final int SEEK_DATA = 3;
     private static final int SEEK_HOLE = 4;
@@ -195,6 +209,15 @@ public final class Linux {
             n = Syscall.call(Syscall.PREAD64, fd, target.address(), target.byteSize(), offset, 0, 0);
         } while (n == -Errno.EINTR);
         return checked(n, "pread", "fd " + fd + ", offset " + offset);
+    }
+
+    /**
+     * Whether {@code [offset, offset + bytes)} of a file is a hole, which reads as zeros; false where the file system
+     * cannot tell.
+     */
+    public static boolean isHole(int fd, long offset, long bytes) {
+        long data = Syscall.call(Syscall.LSEEK, fd, offset, SEEK_DATA, 0, 0, 0);
+        return data >= offset + bytes;
     }
 
     /** Writes all of {@code source} at {@code offset}. */
@@ -337,6 +360,84 @@ public final class Linux {
      */
     public static int madvise(long address, long bytes, int advice) {
         return (int) -Syscall.call(Syscall.MADVISE, address, bytes, advice, 0, 0, 0);
+    }
+
+    /** An eventfd(2): readable, and so a reason to wake, from the first {@link #raise} on. */
+    public static int event() throws LinuxException {
+        return (int) checked(Syscall.call(Syscall.EVENTFD2, 0, EFD_CLOEXEC, 0, 0, 0, 0), "eventfd2", "");
+    }
+
+    /** Makes the event {@code fd} readable, for good if nobody reads it. */
+    public static void raise(int fd) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment one = arena.allocateFrom(JAVA_LONG, 1);
+            checked(Syscall.call(Syscall.WRITE, fd, one.address(), one.byteSize(), 0, 0, 0), "write", "event " + fd);
+        }
+    }
+
+    /** Changes the directory of the whole process; Java's own notion of it, {@code user.dir}, stays what it was. */
+    public static void changeDirectory(String path) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            checked(Syscall.call(Syscall.CHDIR, arena.allocateFrom(path).address(), 0, 0, 0, 0, 0), "chdir", path);
+        }
+    }
+
+    /**
+     * Sends one datagram to a unix socket, which Java's channels cannot.
+     *
+     * @param path of at most 107 bytes; a leading {@code @} stands for the abstract name space
+     */
+    public static void sendDatagram(String path, byte[] message) throws LinuxException {
+        byte[] name = path.getBytes(StandardCharsets.UTF_8);
+        if (name.length == 0 || name.length >= SUN_PATH_BYTES) {
+            throw new LinuxException("sendto", path, Errno.EINVAL);
+        }
+        boolean isAbstract = name[0] == '@';
+        if (isAbstract) {
+            name[0] = 0;
+        }
+        long fd = checked(Syscall.call(Syscall.SOCKET, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, 0, 0, 0), "socket", "");
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment address = arena.allocate(SUN_PATH + SUN_PATH_BYTES, 2);
+            address.set(JAVA_SHORT, 0, (short) AF_UNIX);
+            MemorySegment.copy(name, 0, address, JAVA_BYTE, SUN_PATH, name.length);
+            MemorySegment bytes = arena.allocate(Math.max(1, message.length));
+            MemorySegment.copy(message, 0, bytes, JAVA_BYTE, 0, message.length);
+            checked(
+                    Syscall.call(
+                            Syscall.SENDTO,
+                            fd,
+                            bytes.address(),
+                            message.length,
+                            0,
+                            address.address(),
+                            SUN_PATH + name.length + (isAbstract ? 0 : 1)),
+                    "sendto",
+                    path);
+        } finally {
+            close((int) fd);
+        }
+    }
+
+    /**
+     * Whether all of a mapping's pages are in memory, so that touching them waits for no disk.
+     *
+     * <p>Where the caller could neither write nor owns the mapped file, the kernel answers yes to everything
+     * (mm/mincore.c, can_do_mincore).
+     *
+     * @param address page-aligned
+     * @param scratch a byte for each page
+     */
+    public static boolean isInMemory(long address, long bytes, MemorySegment scratch) {
+        if (Syscall.call(Syscall.MINCORE, address, bytes, scratch.address(), 0, 0, 0) != 0) {
+            return false;
+        }
+        for (long page = 0, pages = (bytes + PAGE_SIZE - 1) / PAGE_SIZE; page < pages; page++) {
+            if ((scratch.get(JAVA_BYTE, page) & 1) == 0) {
+                return false;
+            }
+        }
+        return true;
     }
 
     public static int processId() {

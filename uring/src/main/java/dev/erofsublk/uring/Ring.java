@@ -56,7 +56,9 @@ public final class Ring implements AutoCloseable {
     private final long sqHeadAt;
     private final long sqTailAt;
     private int sqTail;
-    private int sqSubmitted;
+    private int sqSubmitted; // the kernel's head as last read: all entries before it are free again
+    private int enterFd;
+    private int enterFlags = IoUring.IORING_ENTER_GETEVENTS;
 
     private final int cqMask;
     private final int cqEntries;
@@ -73,6 +75,7 @@ public final class Ring implements AutoCloseable {
      */
     Ring(int fd, Arena arena, MemorySegment params, MemorySegment ring, MemorySegment sqes) {
         this.fd = fd;
+        enterFd = fd;
         this.arena = arena;
         this.ring = ring;
         this.sqes = sqes;
@@ -207,15 +210,71 @@ public final class Ring implements AutoCloseable {
      * @return its byte offset in {@link #sqes()}, all zero; or -1 if the queue is full
      */
     public long nextSqe() {
-        if (sqSpace() == 0) {
-            return -1;
-        }
-        long at = (long) (sqTail++ & sqMask) << sqeShift;
-        // Plain stores: a slice to fill would be an object until C2 has compiled this.
-        for (long end = at + (1L << sqeShift), word = at; word < end; word += Long.BYTES) {
-            sqes.set(JAVA_LONG, word, 0);
+        long at = claimSqe();
+        if (at >= 0) {
+            // Plain stores: a slice to fill would be an object until C2 has compiled this.
+            for (long end = at + (1L << sqeShift), word = at; word < end; word += Long.BYTES) {
+                sqes.set(JAVA_LONG, word, 0);
+            }
         }
         return at;
+    }
+
+    /**
+     * Takes the next submission entry as its last user left it, for a caller that writes all of its first 64 bytes: the
+     * same cache line written once, not twice. What lies behind them (with {@code IORING_SETUP_SQE128}) is zero for as
+     * long as nobody writes there.
+     *
+     * @return its byte offset in {@link #sqes()}, or -1 if the queue is full
+     */
+    public long claimSqe() {
+        if (sqTail - sqSubmitted == sqEntries) { // as far as is known from the last submission
+            // Acquire pairs with the kernel's release of the head after it has read the entries.
+            sqSubmitted = (int) INT.getAcquire(ring, sqHeadAt);
+            if (sqTail - sqSubmitted == sqEntries) {
+                return -1;
+            }
+        }
+        return (long) (sqTail++ & sqMask) << sqeShift;
+    }
+
+    /**
+     * Registers the ring's own descriptor with the calling thread, which saves its lookup in each call (Linux 5.18).
+     * From then on only this thread may submit, wait and close.
+     *
+     * @return whether the kernel did; if not, nothing changes
+     */
+    public boolean registerDescriptor() {
+        try (Arena local = Arena.ofConfined()) {
+            // linux/io_uring.h, struct io_uring_rsrc_update: offset u32 @0 (-1: any), resv u32 @4, data u64 @8
+            MemorySegment update = local.allocate(16, 8);
+            update.set(JAVA_INT, 0, -1);
+            update.set(JAVA_LONG, 8, fd);
+            if (register(IoUring.IORING_REGISTER_RING_FDS, update.address(), 1) != 1) {
+                return false;
+            }
+            enterFd = update.get(JAVA_INT, 0);
+            enterFlags |= IoUring.IORING_ENTER_REGISTERED_RING;
+            return true;
+        }
+    }
+
+    /**
+     * Makes {@code file} the ring's registered file 0, which {@link IoUring#IOSQE_FIXED_FILE} entries name instead of a
+     * descriptor: its lookup and reference count are saved for each entry. It stays open until the ring is closed.
+     *
+     * @return whether the kernel did
+     */
+    public boolean registerFile(int file) {
+        try (Arena local = Arena.ofConfined()) {
+            MemorySegment files = local.allocate(JAVA_INT);
+            files.set(JAVA_INT, 0, file);
+            return register(IoUring.IORING_REGISTER_FILES, files.address(), 1) == 0;
+        }
+    }
+
+    private long register(int operation, long argument, int count) {
+        return Syscall.call(errno, Syscall.IO_URING_REGISTER, fd, operation, argument, count, 0, 0);
     }
 
     /**
@@ -228,8 +287,7 @@ public final class Ring implements AutoCloseable {
         int pending = sqTail - sqSubmitted;
         // Release pairs with the kernel's acquire of the tail: the entries are written before it is seen.
         INT.setRelease(ring, sqTailAt, sqTail);
-        long result = Syscall.call(
-                errno, Syscall.IO_URING_ENTER, fd, pending, completions, IoUring.IORING_ENTER_GETEVENTS, 0, 0);
+        long result = Syscall.call(errno, Syscall.IO_URING_ENTER, enterFd, pending, completions, enterFlags, 0, 0);
         if (result < 0) {
             // EINTR: a signal while waiting. EAGAIN and EBUSY: completions have to be consumed first. In these cases
             // nothing was taken, or what was taken shows in the head; either way the next turn sends the rest.
@@ -268,9 +326,20 @@ public final class Ring implements AutoCloseable {
             return;
         }
         closed = true;
+        if (enterFd != fd) {
+            unregisterDescriptor(); // it holds the ring open
+        }
         Linux.munmap(sqes.address(), sqes.byteSize());
         Linux.munmap(ring.address(), ring.byteSize());
         Linux.close(fd);
         arena.close();
+    }
+
+    private void unregisterDescriptor() {
+        try (Arena local = Arena.ofConfined()) {
+            MemorySegment update = local.allocate(16, 8);
+            update.set(JAVA_INT, 0, enterFd);
+            register(IoUring.IORING_UNREGISTER_RING_FDS, update.address(), 1);
+        }
     }
 }

@@ -42,6 +42,7 @@ public final class Sqe {
     public static final int ADDR = 16;
     public static final int LEN = 24;
     public static final int ADVICE = 28;
+    public static final int POLL_EVENTS = 28;
     public static final int USER_DATA = 32;
     public static final int BUF_INDEX = 40;
     /** Where the payload of IORING_OP_URING_CMD begins. */
@@ -79,6 +80,10 @@ public final class Sqe {
 
     public static void advice(MemorySegment sqes, long at, int advice) {
         sqes.set(JAVA_INT, at + ADVICE, advice);
+    }
+
+    public static void pollEvents(MemorySegment sqes, long at, int events) {
+        sqes.set(JAVA_INT, at + POLL_EVENTS, events);
     }
 
     public static void userData(MemorySegment sqes, long at, long value) {

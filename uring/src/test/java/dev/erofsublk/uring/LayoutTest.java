@@ -39,6 +39,7 @@ class LayoutTest {
             .constant("IORING_OP_READ", IoUring.IORING_OP_READ)
             .constant("IORING_OP_MADVISE", IoUring.IORING_OP_MADVISE)
             .constant("IORING_OP_URING_CMD", "IORING_SETUP_SQE128", IoUring.IORING_OP_URING_CMD)
+            .macro("IOSQE_FIXED_FILE", IoUring.IOSQE_FIXED_FILE)
             .macro("IOSQE_IO_LINK", IoUring.IOSQE_IO_LINK)
             .macro("IOSQE_CQE_SKIP_SUCCESS", IoUring.IOSQE_CQE_SKIP_SUCCESS)
             .macro("IORING_SETUP_SUBMIT_ALL", IoUring.IORING_SETUP_SUBMIT_ALL)
@@ -49,6 +50,10 @@ class LayoutTest {
             .macro("IORING_SETUP_CQSIZE", IoUring.IORING_SETUP_CQSIZE)
             .macro("IORING_FEAT_SINGLE_MMAP", IoUring.IORING_FEAT_SINGLE_MMAP)
             .macro("IORING_ENTER_GETEVENTS", IoUring.IORING_ENTER_GETEVENTS)
+            .macro("IORING_ENTER_REGISTERED_RING", IoUring.IORING_ENTER_REGISTERED_RING)
+            .constant("IORING_REGISTER_FILES", IoUring.IORING_REGISTER_FILES)
+            .constant("IORING_REGISTER_RING_FDS", "IORING_ENTER_REGISTERED_RING", IoUring.IORING_REGISTER_RING_FDS)
+            .constant("IORING_UNREGISTER_RING_FDS", "IORING_ENTER_REGISTERED_RING", IoUring.IORING_UNREGISTER_RING_FDS)
             .macro("IORING_OFF_SQ_RING", IoUring.IORING_OFF_SQ_RING)
             .macro("IORING_OFF_SQES", IoUring.IORING_OFF_SQES);
 

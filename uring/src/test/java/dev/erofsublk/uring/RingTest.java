@@ -90,6 +90,50 @@ class RingTest {
     }
 
     @Test
+    void aClaimedEntryIsAsItsLastUserLeftItAndATakenOneIsZero() throws Exception {
+        try (Ring ring = Ring.create(1, 0)) {
+            nop(ring, 7);
+            ring.submitAndWait(1);
+            long claimed = ring.claimSqe();
+            assertThat(ring.sqes().get(JAVA_LONG, claimed + Sqe.USER_DATA)).isEqualTo(7);
+            assertThat(ring.claimSqe()).isEqualTo(-1);
+            ring.submitAndWait(1);
+            long taken = ring.nextSqe();
+            assertThat(ring.sqes().get(JAVA_LONG, taken + Sqe.USER_DATA)).isZero();
+        }
+    }
+
+    @Test
+    void aRegisteredDescriptorAndFileDoWhatTheUnregisteredDid(@TempDir Path dir) throws Exception {
+        int fd = fileOf(dir, new byte[] {1, 2, 3, 4, 5, 6, 7, 8});
+        try (Ring ring = Ring.create(4, IoUring.QUEUE_SETUP);
+                Arena arena = Arena.ofConfined()) {
+            assertThat(ring.registerDescriptor()).isTrue();
+            assertThat(ring.registerFile(fd)).isTrue();
+            Linux.close(fd); // the ring keeps it open
+            MemorySegment target = arena.allocate(8);
+            long at = ring.nextSqe();
+            Sqe.opcode(ring.sqes(), at, IoUring.IORING_OP_READ);
+            Sqe.flags(ring.sqes(), at, IoUring.IOSQE_FIXED_FILE);
+            Sqe.fd(ring.sqes(), at, 0);
+            Sqe.address(ring.sqes(), at, target.address());
+            Sqe.length(ring.sqes(), at, 8);
+            ring.submitAndWait(1);
+            assertThat(Cqe.result(ring.cqes(), ring.cqe(0))).isEqualTo(8);
+            assertThat(target.toArray(JAVA_BYTE)).containsExactly(1, 2, 3, 4, 5, 6, 7, 8);
+        }
+    }
+
+    @Test
+    void closingARingWithARegisteredDescriptorReleasesIt() throws Exception {
+        for (int i = 0; i < 100; i++) { // a task has room for 16 registered rings
+            try (Ring ring = Ring.create(1, IoUring.QUEUE_SETUP)) {
+                assertThat(ring.registerDescriptor()).isTrue();
+            }
+        }
+    }
+
+    @Test
     void completionsWaitInTheRingUntilConsumedHoweverOftenItWraps() throws Exception {
         try (Ring ring = Ring.create(4, IoUring.QUEUE_SETUP)) {
             for (int i = 0; i < 1000; i++) {

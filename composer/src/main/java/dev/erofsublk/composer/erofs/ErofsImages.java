@@ -15,6 +15,11 @@ import org.jspecify.annotations.Nullable;
 public final class ErofsImages {
     private ErofsImages() {}
 
+    /** The metadata image among the files of a directory: the one with a device table, or else the one image at all. */
+    public static Path metaIn(Path directory) throws IOException {
+        return BlobDirectory.scan(directory).meta();
+    }
+
     /**
      * Composes the image of a directory, whose blobs are found by the tags of its slots.
      *

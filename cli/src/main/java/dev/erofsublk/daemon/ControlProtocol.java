@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.daemon;
+
+import dev.erofsublk.ublk.DeviceCounters;
+import dev.erofsublk.ublk.DeviceInfo;
+import dev.erofsublk.uring.Linux;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+
+/** The requests of docs/control-protocol.md, as things that a {@link Daemon} does. */
+final class ControlProtocol {
+    private final Daemon daemon;
+    private final Runnable handedOver;
+    private final Runnable shutDown;
+
+    /**
+     * @param handedOver called once the devices of this process are let go of, some time after the answer
+     * @param shutDown called to end the process in the way its options say
+     */
+    ControlProtocol(Daemon daemon, Runnable handedOver, Runnable shutDown) {
+        this.daemon = daemon;
+        this.handedOver = handedOver;
+        this.shutDown = shutDown;
+    }
+
+    /** The answer to one request; never throws for what a request says. */
+    String answer(String line) {
+        try {
+            return answer(JsonObject.parse(line)).put("ok", true).toString();
+        } catch (Daemon.ClosingException e) {
+            return new JsonObject()
+                    .put("ok", false)
+                    .put("error", e.getMessage())
+                    .put("ending", true)
+                    .toString();
+        } catch (IOException e) {
+            return ControlServer.failure(String.valueOf(e.getMessage()));
+        } catch (RuntimeException e) {
+            Log.error("control: %s in a request: %s", e, line.length() > 200 ? line.substring(0, 200) : line);
+            return ControlServer.failure("internal error: " + e);
+        }
+    }
+
+    private JsonObject answer(JsonObject request) throws IOException {
+        String command = request.string("command");
+        return switch (command) {
+            case "ping" ->
+                new JsonObject()
+                        .put("pid", Linux.processId())
+                        .put("devices", daemon.devices().size());
+            case "add" -> add(request);
+            case "del" -> delete(request);
+            case "recover" -> recover(request);
+            case "list" -> list(false);
+            case "stats" -> list(true);
+            case "hand-over" -> {
+                daemon.handOverAll();
+                later(handedOver);
+                yield new JsonObject();
+            }
+            case "shutdown" -> {
+                later(shutDown);
+                yield new JsonObject();
+            }
+            default ->
+                throw new DaemonException("field \"command\" is " + command
+                        + ", expected ping, add, del, list, stats, recover, hand-over or shutdown");
+        };
+    }
+
+    /** After the answer is on its way. */
+    private static void later(Runnable action) {
+        Thread.ofPlatform().start(() -> {
+            try {
+                Thread.sleep(100);
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+            action.run();
+        });
+    }
+
+    private JsonObject add(JsonObject request) throws IOException {
+        DeviceInfo info = daemon.add(DeviceSpec.fromJson(request)).info();
+        return new JsonObject().put("id", info.id()).put("device", info.blockPath());
+    }
+
+    private JsonObject delete(JsonObject request) throws IOException {
+        Deletion deletion = new Deletion(request.bool("force", false), request.bool("async", false));
+        List<String> failures = new ArrayList<>();
+        for (int id : ids(request)) {
+            try {
+                deletion.delete(id);
+            } catch (IOException e) {
+                failures.add(String.valueOf(e.getMessage()));
+            }
+        }
+        return orFailures(failures);
+    }
+
+    private JsonObject recover(JsonObject request) throws IOException {
+        List<String> failures = new ArrayList<>();
+        List<Integer> ids = request.has("id") ? List.of(id(request)) : daemon.recorded();
+        for (int id : ids) {
+            try {
+                daemon.recover(id);
+            } catch (IOException e) {
+                failures.add("/dev/ublkb%d: %s".formatted(id, e.getMessage()));
+            }
+        }
+        return orFailures(failures)
+                .put(
+                        "devices",
+                        ids.stream()
+                                .filter(id -> daemon.device(id).isPresent())
+                                .map(id -> "/dev/ublkb" + id)
+                                .toList());
+    }
+
+    private static JsonObject orFailures(List<String> failures) throws DaemonException {
+        if (!failures.isEmpty()) {
+            throw new DaemonException(String.join("; ", failures));
+        }
+        return new JsonObject();
+    }
+
+    private List<Integer> ids(JsonObject request) throws DaemonException {
+        if (request.bool("all", false)) {
+            return daemon.devices().stream().map(ServedDevice::id).toList();
+        }
+        return List.of(id(request));
+    }
+
+    private static int id(JsonObject request) throws DaemonException {
+        return request.integer("id", 0, (1 << 20) - 1);
+    }
+
+    private JsonObject list(boolean times) {
+        List<JsonObject> devices = new ArrayList<>();
+        for (ServedDevice device : daemon.devices()) {
+            DeviceCounters counters = device.counters();
+            JsonObject json = new JsonObject()
+                    .put("id", device.id())
+                    .put("device", device.info().blockPath())
+                    .put("source", device.record().spec().source().toString())
+                    .put("size", device.image().size())
+                    .put("queues", device.info().queues())
+                    .put("depth", device.info().depth())
+                    .put("requests", counters.requests())
+                    .put("bytes", counters.bytes())
+                    .put("errors", counters.errors());
+            if (times) {
+                json.put("sampled_us", counters.sampledMicros()).put("sampled_ns_sum", counters.sampledNanos());
+            }
+            devices.add(json);
+        }
+        return new JsonObject().put("pid", Linux.processId()).put("devices", devices);
+    }
+}

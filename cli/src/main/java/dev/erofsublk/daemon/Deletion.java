@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.daemon;
+
+import dev.erofsublk.ublk.ControlDevice;
+import dev.erofsublk.ublk.DeviceInfo;
+import dev.erofsublk.ublk.DeviceState;
+import dev.erofsublk.uring.Errno;
+import dev.erofsublk.uring.LinuxException;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+
+/**
+ * Stops and deletes a device, whoever serves it; its server, if there is one, notices by itself.
+ *
+ * @param force whether also one that somebody holds, who then gets errors
+ * @param async whether not to wait until it is gone
+ */
+public record Deletion(boolean force, boolean async) {
+    private static final int TRIES = 1000;
+    private static final long RETRY_MILLIS = 10;
+    /** udev looks at a new device for a moment: that is no reason to refuse. */
+    private static final int BUSY_TRIES = 100;
+
+    /**
+     * Stops and deletes device {@code id}.
+     *
+     * @throws DaemonException naming who holds it, or if there is no such device
+     */
+    public void delete(int id) throws IOException {
+        try (ControlDevice control = ControlDevice.open()) {
+            DeviceInfo device =
+                    control.find(id).orElseThrow(() -> new DaemonException("there is no ublk device " + id));
+            stop(control, device);
+            // Asynchronously, so that a process which keeps the device open cannot keep this one waiting for ever.
+            control.deleteSoon(id);
+            if (!async) {
+                awaitGone(device);
+            }
+        }
+    }
+
+    private void stop(ControlDevice control, DeviceInfo device) throws IOException {
+        for (int tries = 1; !force && device.state() != DeviceState.DEAD; tries++) {
+            List<String> holders = Holders.of(device.blockPath());
+            if (holders.isEmpty()) {
+                if (stopIfIdle(control, device.id())) {
+                    return;
+                }
+                holders = List.of("open somewhere");
+            }
+            boolean passing = holders.stream().allMatch(holder -> holder.startsWith("open "));
+            if (!passing || tries == BUSY_TRIES) {
+                throw new DaemonException("%s is %s: unmount or close it first, or use --force"
+                        .formatted(device.blockPath(), String.join(", ", holders)));
+            }
+            pause(RETRY_MILLIS);
+        }
+        control.stop(device.id());
+    }
+
+    /** Stops a device that nobody has open, in one step where the kernel can. */
+    private static boolean stopIfIdle(ControlDevice control, int id) throws IOException {
+        try {
+            control.tryStop(id);
+            return true;
+        } catch (LinuxException e) {
+            if (e.errno() == Errno.EBUSY) {
+                return false;
+            }
+            if (e.errno() != Errno.EOPNOTSUPP && e.errno() != Errno.ENODEV && e.errno() != Errno.EINVAL) {
+                throw e;
+            }
+        }
+        control.stop(id);
+        return true;
+    }
+
+    private static void awaitGone(DeviceInfo device) throws IOException {
+        Path node = Path.of(device.charPath());
+        Path kernel = Path.of("/sys/class/ublk-char", node.getFileName().toString());
+        for (int tries = 0; Files.exists(node) || Files.exists(kernel); tries++) {
+            if (tries == TRIES) {
+                throw new DaemonException("%s is stopped, and goes away when the last process closes it: %s"
+                        .formatted(device.blockPath(), describe(Holders.of(device.blockPath()))));
+            }
+            pause(RETRY_MILLIS);
+        }
+    }
+
+    private static String describe(List<String> holders) {
+        return holders.isEmpty() ? "its server, perhaps" : String.join(", ", holders);
+    }
+
+    static void pause(long millis) throws IOException {
+        try {
+            Thread.sleep(millis);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw new IOException("interrupted", e);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.daemon;
+
+import dev.erofsublk.ublk.DeviceOptions;
+import dev.erofsublk.ublk.Recovery;
+import java.util.Locale;
+
+/**
+ * A device that somebody wants.
+ *
+ * @param id the N of {@code /dev/ublkbN}, or {@link DeviceOptions#ANY_ID}
+ * @param queues hardware queues, 1 to 4096
+ * @param depth requests in flight for each queue, 1 to 4096
+ * @param blockSize the logical block size in bytes; 0 for the image's own
+ * @param recovery what becomes of the device when its server dies
+ * @param unprivileged whether it belongs to a user without {@code CAP_SYS_ADMIN}
+ */
+public record DeviceSpec(
+        SourceSpec source, int id, int queues, int depth, int blockSize, Recovery recovery, boolean unprivileged) {
+    private static final int MAX_ID = (1 << 20) - 1;
+
+    public JsonObject toJson() {
+        return new JsonObject()
+                .put("source", source.toJson())
+                .put("id", id)
+                .put("queues", queues)
+                .put("depth", depth)
+                .put("block_size", blockSize)
+                .put("recovery", recovery.name().toLowerCase(Locale.ROOT))
+                .put("unprivileged", unprivileged);
+    }
+
+    public static DeviceSpec fromJson(JsonObject json) throws DaemonException {
+        return new DeviceSpec(
+                SourceSpec.fromJson(json.object("source")),
+                json.integer("id", DeviceOptions.ANY_ID, MAX_ID, DeviceOptions.ANY_ID),
+                json.integer("queues", 1, DeviceOptions.MAX_QUEUES, 1),
+                json.integer("depth", 1, DeviceOptions.MAX_DEPTH, DeviceOptions.DEFAULT_DEPTH),
+                blockSize(json),
+                recovery(json.optionalString("recovery").orElse("reissue")),
+                json.bool("unprivileged", false));
+    }
+
+    private static int blockSize(JsonObject json) throws DaemonException {
+        int bytes = json.integer("block_size", 0, 4096, 0);
+        if (bytes != 0 && (bytes < 512 || Integer.bitCount(bytes) != 1)) {
+            throw new DaemonException("field \"block_size\" is " + bytes + ", expected 512, 1024, 2048 or 4096");
+        }
+        return bytes;
+    }
+
+    private static Recovery recovery(String name) throws DaemonException {
+        return switch (name) {
+            case "none" -> Recovery.NONE;
+            case "reissue" -> Recovery.REISSUE;
+            case "fail_io" -> Recovery.FAIL_IO;
+            default ->
+                throw new DaemonException("field \"recovery\" is " + name + ", expected none, reissue or fail_io");
+        };
+    }
+
+    /** What to ask the kernel for. */
+    DeviceOptions options(int imageBlockSize, long token) throws DaemonException {
+        if (blockSize > imageBlockSize) {
+            throw new DaemonException("block size is %d, expected a power of two from 512 to %d, the image's own"
+                    .formatted(blockSize, imageBlockSize));
+        }
+        return new DeviceOptions(
+                id,
+                queues,
+                depth,
+                blockSize == 0 ? imageBlockSize : blockSize,
+                DeviceOptions.DEFAULT_MAX_IO_BYTES,
+                recovery,
+                token,
+                unprivileged);
+    }
+}
