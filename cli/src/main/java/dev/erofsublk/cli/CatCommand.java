@@ -5,8 +5,6 @@ import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.erofs.fs.ErofsFileSystem;
 import dev.erofsublk.composer.erofs.fs.Inode;
 import dev.erofsublk.composer.erofs.fs.Type;
-import java.io.FileDescriptor;
-import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.util.ArrayList;
@@ -28,10 +26,26 @@ final class CatCommand implements Callable<Integer> {
     @Parameters(paramLabel = "PATH", arity = "1..*", description = "Path from the image's root.")
     private List<String> paths = new ArrayList<>();
 
+    /** Standard output that says when it is gone, which a {@link java.io.PrintStream} keeps to itself. */
+    private static final class Stdout extends OutputStream {
+        @Override
+        public void write(int b) throws IOException {
+            write(new byte[] {(byte) b}, 0, 1);
+        }
+
+        @Override
+        public void write(byte[] bytes, int offset, int length) throws IOException {
+            System.out.write(bytes, offset, length);
+            if (System.out.checkError()) {
+                throw new CommandException("standard output does not take what is written");
+            }
+        }
+    }
+
     @Override
     public Integer call() throws IOException {
-        try (Image image = source.open();
-                OutputStream out = new FileOutputStream(FileDescriptor.out)) {
+        OutputStream out = new Stdout();
+        try (Image image = source.open()) {
             ErofsFileSystem fs = ErofsSource.open(image);
             for (String path : paths) {
                 Inode inode = fs.resolve(path, true)

@@ -5,11 +5,13 @@ import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.ImageException;
 import dev.erofsublk.composer.Source;
+import dev.erofsublk.composer.cache.DecodeException;
 import dev.erofsublk.composer.erofs.ContentCheck;
 import dev.erofsublk.composer.erofs.ErofsImage;
 import dev.erofsublk.composer.erofs.fs.ErofsFileSystem;
 import dev.erofsublk.composer.erofs.fs.Walk;
 import dev.erofsublk.composer.erofs.fs.WalkReport;
+import dev.erofsublk.composer.rafs.RafsImage;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -47,9 +49,10 @@ final class VerifyCommand implements Callable<Integer> {
         try (Image image = source.open()) {
             checked.put("extents", image.flat().extentCount());
             checked.put("device_bytes", image.flat().size());
-            if (image instanceof ErofsImage erofs) {
-                checked.put("slots", erofs.devices().size());
-                checked.put("repairs", erofs.repairs());
+            if (image instanceof RafsImage rafs) {
+                walk(rafs.erofs());
+                chunkDigests(rafs);
+            } else if (image instanceof ErofsImage erofs) {
                 walk(erofs);
                 digests(erofs);
             }
@@ -66,6 +69,8 @@ final class VerifyCommand implements Callable<Integer> {
     }
 
     private void walk(ErofsImage image) throws IOException, InterruptedException {
+        checked.put("slots", image.devices().size());
+        checked.put("repairs", image.repairs());
         Walk walk = Walk.start(
                 ErofsFileSystem.open(image.meta().name(), image.flat()),
                 Runtime.getRuntime().availableProcessors());
@@ -99,6 +104,16 @@ final class VerifyCommand implements Callable<Integer> {
             ContentCheck check = new ContentCheck(image, progress);
             check.run().forEach(this::add);
             checked.put("blobs_with_digests", check.digests());
+        }
+    }
+
+    /** The first chunk that is not right ends it: the message names blob and chunk. */
+    private void chunkDigests(RafsImage image) throws IOException {
+        try (ProgressLine progress = new ProgressLine("decoding", image.decodedSize())) {
+            image.verify(progress);
+            checked.put("bytes_decoded", image.decodedSize());
+        } catch (DecodeException wrong) {
+            add(String.valueOf(wrong.getMessage()));
         }
     }
 

@@ -56,7 +56,7 @@ class CommandLineTest {
                 "--blobs",
                 dir.toString());
         assertRefused(
-                text + ": superblock.magic is 0x6d69206f, expected 0xe0f5e1e2 at byte 1024, an EROFS image",
+                text + ": superblock.magic is 0x6f6e0a65, expected 0xe0f5e1e2 at byte 1024, an EROFS image",
                 "inspect",
                 "--image",
                 text.toString());
@@ -82,7 +82,7 @@ class CommandLineTest {
                 .contains("block_size     4096")
                 .contains("features       device-table")
                 .contains("l2.erofs")
-                .contains("extents (4, device of 14127104 bytes, blocks of 4096)");
+                .contains("extents (4; device of 13.5 MiB, 14127104 bytes, in blocks of 4096)");
     }
 
     @Test

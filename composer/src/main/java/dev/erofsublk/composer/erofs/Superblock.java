@@ -94,6 +94,11 @@ public record Superblock(
     /** Shared with COMPR_HEAD2: the table counts only where {@link #extraDevices} is not 0 too. */
     public static final int INCOMPAT_DEVICE_TABLE = 0x8;
 
+    /** Compressed data end with their block, and zeros are before them. */
+    public static final int INCOMPAT_ZERO_PADDING = 0x1;
+
+    public static final int INCOMPAT_COMPR_CFGS = 0x2;
+    public static final int INCOMPAT_ZTAILPACKING = 0x10;
     public static final int INCOMPAT_CHUNKED_FILE = 0x4;
     public static final int INCOMPAT_FRAGMENTS = 0x20;
     public static final int INCOMPAT_48BIT = 0x80;

@@ -64,11 +64,10 @@ class KernelViewTest {
     }
 
     private static Map<String, String> xattrsOfKernel(Path root) throws Exception {
-        String tools = LoopMount.run(List.of(script("host-tools").toString())).strip();
         Map<String, String> lines = new TreeMap<>();
         String file = "";
         for (String line : LoopMount.run(List.of(
-                        tools + "/getfattr",
+                        tool("host-tools", "getfattr"),
                         "--absolute-names",
                         "-h",
                         "-P",
@@ -88,6 +87,11 @@ class KernelViewTest {
             }
         }
         return lines;
+    }
+
+    /** A program of the Debian packages that a script in scripts/lib makes runnable. */
+    static String tool(String scriptName, String program) throws IOException {
+        return LoopMount.run(List.of(script(scriptName).toString())).strip() + "/" + program;
     }
 
     private static Path script(String name) {
