@@ -29,7 +29,6 @@ import java.util.concurrent.ConcurrentSkipListMap;
 public final class Daemon {
     private static final Duration PATIENCE = Duration.ofSeconds(10);
     private static final long KEEPER_STACK_BYTES = 256 << 10;
-    private static final long HAND_OVER_MILLIS = 2000;
     private static final int NODE_TRIES = 500;
     private static final long NODE_RETRY_MILLIS = 10;
 
@@ -293,7 +292,7 @@ public final class Daemon {
     public void handOverAll() {
         closeAdmission();
         inParallel("hand over", device -> {
-            device.handOver(HAND_OVER_MILLIS);
+            device.handOver();
             if (device.record().spec().recovery() == Recovery.NONE) {
                 state.remove(device.id());
             }

@@ -151,14 +151,9 @@ final class ServedDevice implements AutoCloseable {
         device.awaitStopped();
     }
 
-    /** Hands it over to the next server: without losing a request where the kernel can do that, else by letting go. */
-    void handOver(long timeoutMillis) {
+    /** Hands it over to the next server, whose turn it is when this returns. */
+    void handOver() {
         ending = true;
-        try {
-            control.quiesce(id(), timeoutMillis);
-        } catch (IOException e) {
-            Log.debug("%s is let go of without QUIESCE_DEV: %s", info().blockPath(), e.getMessage());
-        }
         device.release();
     }
 
