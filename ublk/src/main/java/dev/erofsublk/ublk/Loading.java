@@ -46,6 +46,7 @@ final class Loading implements AutoCloseable {
         decoding = space.decodes() ? new Decoding(space) : null;
         if (decoding != null) {
             listen(decoding);
+            ring.submitAndWait(0); // the tags' first commands need all entries
         }
     }
 
@@ -147,7 +148,7 @@ final class Loading implements AutoCloseable {
 
     private long claim() throws LinuxException {
         long at = ring.nextSqe();
-        while (at < 0) { // read-ahead and the inbox have no entries of their own
+        while (at < 0) { // the inbox has no entry of its own
             ring.submitAndWait(0);
             at = ring.nextSqe();
         }

@@ -27,8 +27,12 @@ final class Queue implements AutoCloseable {
     /** Bytes between the descriptor areas of two queues: room for the deepest queue there is, in whole pages. */
     private static final long DESCRIPTOR_STRIDE = pageUp((long) UblkCmd.MAX_QUEUE_DEPTH * UblkCmd.IO_DESC_BYTES);
 
+    /** A commit; or what brings a tag's bytes in, and what reads ahead of it. */
+    private static final int ENTRIES_PER_TAG = 2;
+
     private static final int SECTOR_SHIFT = 9;
     private static final long PAGE_MASK = -Linux.PAGE_SIZE;
+
     private final int id;
     private final long head;
     private final int depth;
@@ -101,7 +105,7 @@ final class Queue implements AutoCloseable {
         if (device.flags() != 0 && !device.has(Feature.USER_COPY) && kernelWantsWideEntries(device)) {
             flags |= IoUring.IORING_SETUP_SQE128;
         }
-        Ring ring = Ring.create(device.depth(), flags);
+        Ring ring = Ring.create(ENTRIES_PER_TAG * device.depth(), flags);
         Queue queue = null;
         try {
             ring.registerDescriptor();
@@ -349,7 +353,8 @@ final class Queue implements AutoCloseable {
     }
 
     private void submit(int command, int tag, int result, long address) {
-        // Never -1: there is an entry for each tag, and a tag has at most one command on its way.
+        // Never -1: of two entries for each tag, this one needs one, and the other tags at most two; that the inbox may
+        // have taken one leaves the other for this.
         IoCmd.write(sqes, ring.claimSqe(), head, command, id, tag, result, address);
     }
 
