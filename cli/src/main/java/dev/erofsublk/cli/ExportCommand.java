@@ -2,8 +2,10 @@
 package dev.erofsublk.cli;
 
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.export.OutputFile;
 import dev.erofsublk.composer.export.RawExport;
 import dev.erofsublk.composer.verity.VerityImage;
+import dev.erofsublk.composer.vmdk.VmdkDescriptorWriter;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.HexFormat;
@@ -54,28 +56,47 @@ final class ExportCommand implements Callable<Integer> {
         @Option(names = "--raw", paramLabel = "OUT", description = "The device, byte for byte, as a sparse file.")
         @Nullable
         Path raw;
+
+        @Option(
+                names = "--vmdk-desc",
+                paramLabel = "OUT",
+                description =
+                        "A VMDK descriptor over the image's own files, for hypervisors; beside it OUT-zeros.raw and"
+                                + " OUT-bytes.raw if they are needed.")
+        @Nullable
+        Path vmdkDescriptor;
     }
 
     @Override
     public Integer call() throws IOException {
-        if (target == null || target.raw == null) {
+        if (target == null) {
             throw new IllegalStateException("not run by picocli");
         }
         byte[] saltBytes = salt();
+        if (verity && target.raw == null) {
+            throw usage("--verity goes with --raw: the tree needs a file of its own");
+        }
         try (Image image = source.open()) {
-            if (!verity) {
+            if (target.vmdkDescriptor != null) {
+                OutputFile.refuse(image.flat(), target.vmdkDescriptor, force);
+                VmdkDescriptorWriter.write(image.flat(), target.vmdkDescriptor);
+            } else if (target.raw != null && verity) {
+                exportWithTree(image, target.raw, saltBytes);
+            } else if (target.raw != null) {
                 exportRaw(image, target.raw);
-                return 0;
-            }
-            try (VerityImage protectedImage = protect(image, saltBytes)) {
-                exportRaw(protectedImage, target.raw);
-                System.out.println("root hash  " + protectedImage.tree().rootHash());
-                System.out.println(protectedImage
-                        .tree()
-                        .openCommand(shellQuoted(target.raw.toAbsolutePath().toString()), "NAME"));
             }
         }
         return 0;
+    }
+
+    private void exportWithTree(Image image, Path out, byte[] saltBytes) throws IOException {
+        OutputFile.refuse(image.flat(), out, force); // before the work of hashing
+        try (VerityImage protectedImage = protect(image, saltBytes)) {
+            exportRaw(protectedImage, out);
+            String device = shellQuoted(out.toAbsolutePath().toString());
+            System.out.println("root hash  " + protectedImage.tree().rootHash());
+            System.out.println(protectedImage.tree().openCommand(device, "NAME"));
+        }
     }
 
     private static VerityImage protect(Image image, byte[] salt) throws IOException {

@@ -49,11 +49,14 @@ final class VerifyCommand implements Callable<Integer> {
         try (Image image = source.open()) {
             checked.put("extents", image.flat().extentCount());
             checked.put("device_bytes", image.flat().size());
+            if (ErofsFileSystem.isOn(image.flat())) {
+                walk(ErofsSource.open(image));
+            }
             if (image instanceof RafsImage rafs) {
-                walk(rafs.erofs());
+                describe(rafs.erofs());
                 chunkDigests(rafs);
             } else if (image instanceof ErofsImage erofs) {
-                walk(erofs);
+                describe(erofs);
                 digests(erofs);
             }
             changes(image);
@@ -68,12 +71,13 @@ final class VerifyCommand implements Callable<Integer> {
         problems.add(new WalkReport.Problem("", message));
     }
 
-    private void walk(ErofsImage image) throws IOException, InterruptedException {
+    private void describe(ErofsImage image) {
         checked.put("slots", image.devices().size());
         checked.put("repairs", image.repairs());
-        Walk walk = Walk.start(
-                ErofsFileSystem.open(image.meta().name(), image.flat()),
-                Runtime.getRuntime().availableProcessors());
+    }
+
+    private void walk(ErofsFileSystem fs) throws InterruptedException {
+        Walk walk = Walk.start(fs, Runtime.getRuntime().availableProcessors());
         try (ProgressLine progress = new ProgressLine("walking", 0)) {
             WalkReport report = await(walk, progress);
             checked.put("inodes", report.inodes());

@@ -70,6 +70,27 @@ class ImageCommandsTest {
     }
 
     @Test
+    void exportWritesAVmdkDescriptorThatReadsAsTheDevice() throws Exception {
+        Path vmdk = dir.resolve("out.vmdk");
+        assertThat(run("export", Kind.B, "--vmdk-desc", vmdk.toString())).isEqualTo(new Outcome(0, "", ""));
+        Path raw = dir.resolve("raw");
+        Outcome back = run(
+                "export",
+                "--image",
+                vmdk.toString(),
+                "--allow-dir",
+                Kind.B.directory().toString(),
+                "--raw",
+                raw.toString());
+        assertThat(back).isEqualTo(new Outcome(0, "", ""));
+        assertThat(Files.mismatch(raw, Kind.B.raw())).isEqualTo(-1);
+        assertThat(run("export", Kind.B, "--vmdk-desc", vmdk.toString()).err)
+                .endsWith("it exists already; --force would replace it\n");
+        assertThat(run("export", Kind.B, "--vmdk-desc", vmdk.toString(), "--verity").status)
+                .isEqualTo(2);
+    }
+
+    @Test
     void exportKnowsWrongUsage() {
         assertThat(run("export", Kind.C, "--raw", "x", "--salt", "00").err).contains("--salt goes with --verity");
         assertThat(run("export", Kind.C, "--raw", "x", "--verity", "--salt", "0").status)
@@ -145,7 +166,7 @@ class ImageCommandsTest {
     @Test
     void verifyReportsARefusalToo() throws Exception {
         Path text = Files.writeString(dir.resolve("text"), "no image");
-        Outcome outcome = run("verify", "--image", text.toString());
+        Outcome outcome = run("verify", "--meta", text.toString());
         assertThat(outcome.status).isEqualTo(1);
         assertThat(outcome.out)
                 .contains("problem: " + text + ": superblock.magic is missing")

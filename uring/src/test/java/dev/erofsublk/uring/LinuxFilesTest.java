@@ -37,8 +37,7 @@ class LinuxFilesTest {
     @Test
     void seekTellsDataFromHoles() throws Exception {
         Path file = dir.resolve("sparse");
-        try (FileChannel channel =
-                FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
+        try (FileChannel channel = FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
             channel.write(ByteBuffer.wrap(new byte[] {1}), 1 << 20);
         }
         int fd = Linux.open(file.toString(), Linux.O_RDWR);
@@ -58,7 +57,8 @@ class LinuxFilesTest {
         Path one = Files.writeString(dir.resolve("one"), "1");
         Path two = Files.writeString(dir.resolve("two"), "2");
         assertThatThrownBy(() -> Linux.renameNoReplace(one.toString(), two.toString()))
-                .isInstanceOfSatisfying(LinuxException.class, e -> assertThat(e.errno()).isEqualTo(Errno.EEXIST));
+                .isInstanceOfSatisfying(
+                        LinuxException.class, e -> assertThat(e.errno()).isEqualTo(Errno.EEXIST));
         assertThat(two).hasContent("2");
         Linux.renameNoReplace(one.toString(), dir.resolve("three").toString());
         assertThat(dir.resolve("three")).hasContent("1");

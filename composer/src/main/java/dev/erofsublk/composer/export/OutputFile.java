@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.composer.export;
 
+import dev.erofsublk.composer.Blob;
+import dev.erofsublk.composer.FlatImage;
+import dev.erofsublk.composer.Source;
 import dev.erofsublk.uring.Errno;
+import dev.erofsublk.uring.FileStatus;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
@@ -33,7 +37,7 @@ public final class OutputFile implements AutoCloseable {
     public OutputFile(Path target, boolean replace) throws IOException {
         this.target = target.toAbsolutePath();
         this.replace = replace;
-        refuseExisting();
+        refuseExisting(this.target, replace);
         partial = this.target.resolveSibling("." + this.target.getFileName() + "." + Linux.processId() + ".partial");
         Files.createFile(partial);
         atExit = new Thread(this::deletePartial, "delete-partial");
@@ -46,7 +50,30 @@ public final class OutputFile implements AutoCloseable {
         }
     }
 
-    private void refuseExisting() throws IOException {
+    /**
+     * Refuses a name under which {@code flat} must not be written: one that exists, unless it may be replaced, and one
+     * of the files that the device is made of, which replacing would destroy.
+     *
+     * @param replace whether a regular file of that name may be replaced
+     */
+    public static void refuse(FlatImage flat, Path target, boolean replace) throws IOException {
+        refuseExisting(target, replace);
+        if (!Files.exists(target)) {
+            return;
+        }
+        try (Blob existing = Blob.open(target)) {
+            FileStatus status = existing.status();
+            for (Source source : flat.sources()) {
+                if (source instanceof Blob blob
+                        && blob.status().device() == status.device()
+                        && blob.status().inode() == status.inode()) {
+                    throw new FileSystemException(target.toString(), null, "it is a part of the image");
+                }
+            }
+        }
+    }
+
+    private static void refuseExisting(Path target, boolean replace) throws IOException {
         if (!Files.exists(target, LinkOption.NOFOLLOW_LINKS)) {
             return;
         }
@@ -68,7 +95,7 @@ public final class OutputFile implements AutoCloseable {
     public void commit() throws IOException {
         Linux.sync(fd);
         if (replace) {
-            refuseExisting();
+            refuseExisting(target, replace);
             Files.move(partial, target, StandardCopyOption.ATOMIC_MOVE);
         } else {
             renameNew();
@@ -82,10 +109,10 @@ public final class OutputFile implements AutoCloseable {
             Linux.renameNoReplace(partial.toString(), target.toString());
         } catch (LinuxException e) {
             switch (e.errno()) {
-                case Errno.EEXIST -> refuseExisting();
+                case Errno.EEXIST -> refuseExisting(target, replace);
                 // file systems without it, for example NFS
                 case Errno.EINVAL, Errno.ENOSYS -> {
-                    refuseExisting();
+                    refuseExisting(target, replace);
                     Files.move(partial, target, StandardCopyOption.ATOMIC_MOVE);
                     return;
                 }

@@ -10,14 +10,11 @@ import dev.erofsublk.composer.ImageException;
 import dev.erofsublk.composer.Source;
 import dev.erofsublk.composer.Zeros;
 import dev.erofsublk.uring.Errno;
-import dev.erofsublk.uring.FileStatus;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.nio.file.FileSystemException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Optional;
 import java.util.function.LongConsumer;
@@ -56,7 +53,7 @@ public final class RawExport {
      * @throws ImageException if a file changed meanwhile; then there is no output
      */
     public static void write(FlatImage flat, Path target, boolean replace, LongConsumer progress) throws IOException {
-        refuseSource(flat, target);
+        OutputFile.refuse(flat, target, replace);
         try (OutputFile file = new OutputFile(target, replace);
                 Arena arena = Arena.ofConfined()) {
             Linux.truncate(file.fd(), flat.size());
@@ -69,23 +66,6 @@ public final class RawExport {
                 }
             }
             file.commit();
-        }
-    }
-
-    /** Replacing a file that the device is made of would destroy it. */
-    private static void refuseSource(FlatImage flat, Path target) throws IOException {
-        if (!Files.isRegularFile(target)) {
-            return;
-        }
-        try (Blob existing = Blob.open(target)) {
-            FileStatus status = existing.status();
-            for (Source source : flat.sources()) {
-                if (source instanceof Blob blob
-                        && blob.status().device() == status.device()
-                        && blob.status().inode() == status.inode()) {
-                    throw new FileSystemException(target.toString(), null, "it is a part of the image");
-                }
-            }
         }
     }
 

@@ -67,6 +67,12 @@ public final class ErofsFileSystem {
         return new ErofsFileSystem(name, flat, superblock, slots, new Regions(name, superblock, slots, flat.size()));
     }
 
+    /** Whether there is an EROFS on {@code flat}, sound or not. */
+    public static boolean isOn(FlatImage flat) throws IOException {
+        return flat.size() >= Superblock.OFFSET + Superblock.BYTES
+                && Le.i32(bytes(flat, Superblock.OFFSET, 4), 0) == Superblock.MAGIC;
+    }
+
     private static byte[] bytes(FlatImage flat, long offset, int length) throws IOException {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment segment = arena.allocate(length);

@@ -25,8 +25,8 @@ class RafsTreeTest {
     @Test
     void theSampleIsWalkedAndRead() throws Exception {
         assumeTrue(Files.isDirectory(SAMPLES), "not run: no sample images in " + SAMPLES.toAbsolutePath());
-        try (RafsImage image = RafsImage.open(
-                SAMPLES.resolve("rafs-v6-2.2.boot"), BlobFinder.in(SAMPLES), CacheDirectory.at(dir))) {
+        try (RafsImage image =
+                RafsImage.open(SAMPLES.resolve("rafs-v6-2.2.boot"), BlobFinder.in(SAMPLES), CacheDirectory.at(dir))) {
             ErofsFileSystem fs = ErofsFileSystem.open("sample", image.flat());
             WalkReport report = Walk.run(fs);
             assertThat(report.problems()).isEmpty();
