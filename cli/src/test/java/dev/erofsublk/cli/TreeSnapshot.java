@@ -53,7 +53,9 @@ final class TreeSnapshot {
                     .append(" sha256 ")
                     .append(digest(file));
         }
-        return line.append(userAttributes(file)).toString();
+        // a FIFO has none that a user can set, and opening it to ask would wait for a writer
+        boolean askable = Files.isRegularFile(file) || Files.isDirectory(file);
+        return line.append(askable ? userAttributes(file) : "").toString();
     }
 
     private static String digest(Path file) throws Exception {

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.erofsublk.cli.Main;
 import dev.erofsublk.composer.TestImages.Kind;
+import dev.erofsublk.composer.source.ImageSource;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.uring.Linux;
 import java.io.IOException;
@@ -70,7 +71,7 @@ class DaemonDeathTest {
         serve("--standby");
         for (Kind kind : KINDS) {
             List<Path> blobs = kind.blobs();
-            SourceSpec source = new SourceSpec(null, kind.meta(), blobs, null);
+            SourceSpec source = new SourceSpec(new ImageSource(null, kind.meta(), blobs, null, null, List.of(), null));
             call(new JsonObject().put("command", "add").put("source", source.toJson()));
         }
         List<Reader> readers = new ArrayList<>();
@@ -106,7 +107,7 @@ class DaemonDeathTest {
         serve();
         JsonObject add = new JsonObject()
                 .put("command", "add")
-                .put("source", new SourceSpec(null, null, List.of(), image).toJson());
+                .put("source", new SourceSpec(ImageSource.ofFile(image)).toJson());
         assertThat(call(add).string("device")).isEqualTo("/dev/ublkb0");
         // and while it is in use, it is not deleted, and the answer names the user
         int fd = Linux.open("/dev/ublkb0", Linux.O_RDONLY);

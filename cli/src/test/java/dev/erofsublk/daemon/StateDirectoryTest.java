@@ -4,6 +4,7 @@ package dev.erofsublk.daemon;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.erofsublk.composer.source.ImageSource;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Recovery;
 import java.nio.file.Files;
@@ -35,8 +36,14 @@ class StateDirectoryTest {
                 id,
                 DeviceRecord.newToken(),
                 new DeviceSpec(
-                        new SourceSpec(
-                                null, Path.of("/i/m"), List.of(Path.of("/i/a"), Path.of("/i/\u00e9\n\"b")), null),
+                        new SourceSpec(new ImageSource(
+                                null,
+                                Path.of("/i/m"),
+                                List.of(Path.of("/i/a"), Path.of("/i/\u00e9\n\"b")),
+                                null,
+                                null,
+                                List.of(Path.of("/allowed")),
+                                Path.of("/cache"))),
                         DeviceOptions.ANY_ID,
                         2,
                         64,
