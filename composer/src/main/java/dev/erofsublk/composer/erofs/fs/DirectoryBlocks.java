@@ -41,8 +41,8 @@ final class DirectoryBlocks {
         for (long offset = 0; offset < directory.size(); offset += blockSize) {
             int length = (int) Math.min(blockSize, directory.size() - offset);
             fs.content(directory, offset, block, length);
-            int table = Le.u16(block, 8);
-            if (length < ENTRY || table < ENTRY || table % ENTRY != 0 || table >= length) {
+            int table = length < ENTRY ? 0 : Le.u16(block, 8);
+            if (table < ENTRY || table % ENTRY != 0 || table >= length) {
                 throw refused(fs, directory, offset, "first nameoff", table, "a multiple of 12 within the block");
             }
             for (int at = 0; at < table; at += ENTRY) {
