@@ -58,7 +58,7 @@ class CommandLineTest {
         assertRefused(
                 text + ": superblock.magic is 0x6f6e0a65, expected 0xe0f5e1e2 at byte 1024, an EROFS image",
                 "inspect",
-                "--image",
+                "--meta",
                 text.toString());
         assertRefused(
                 "open(" + dir + "/gone): No such file or directory [ENOENT]", "inspect", "--image", dir + "/gone");
@@ -67,7 +67,7 @@ class CommandLineTest {
     @Test
     void aNameWithALineBreakForgesNoSecondLine() throws Exception {
         Path odd = Files.writeString(dir.resolve("odd\nname: all is well"), "x");
-        Outcome outcome = run("inspect", "--image", odd.toString());
+        Outcome outcome = run("inspect", "--meta", odd.toString());
         assertThat(outcome.status).isEqualTo(1);
         assertThat(outcome.err.lines()).hasSize(1);
     }

@@ -2,6 +2,7 @@
 package dev.erofsublk.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.erofsublk.composer.TestImages.Kind;
 import java.io.IOException;
@@ -39,6 +40,10 @@ class MountTest {
     @ParameterizedTest
     @EnumSource
     void mountedTreeEqualsItsSource(Kind kind) throws Exception {
+        // fs/erofs/sysfs.c lists what the kernel can mount; the device is right all the same (DeviceTest)
+        assumeTrue(
+                kind != Kind.C48 || Files.exists(Path.of("/sys/fs/erofs/features/48bit")),
+                "EROFS of this kernel has no 48-bit addresses");
         String device = add(kind.sourceOptions());
         assertThat(device).matches("/dev/ublkb\\d+");
         Path mnt = mount(device);
@@ -65,7 +70,9 @@ class MountTest {
         String device = add(Kind.B.sourceOptions(), "-n", "3", "-d", "32");
         assertThat(device).isEqualTo("/dev/ublkb3");
         Outcome text = run("erofs-ublk", "list");
-        assertThat(text.out).as("list").startsWith("dev id 3: nr_hw_queues 1 queue_depth 32 block size 4096 dev_capacity ");
+        assertThat(text.out)
+                .as("list")
+                .startsWith("dev id 3: nr_hw_queues 1 queue_depth 32 block size 4096 dev_capacity ");
         List<String> first = Arrays.asList(text.out.lines().toList().get(0).split(" "));
         List<String> second =
                 Arrays.asList(text.out.lines().toList().get(1).strip().split(" "));

@@ -78,6 +78,7 @@ public final class Errno {
             case ENOBUFS -> "ENOBUFS";
             case ETIMEDOUT -> "ETIMEDOUT";
             case ECONNREFUSED -> "ECONNREFUSED";
+            case 121 -> "EREMOTEIO";
             case ECANCELED -> "ECANCELED";
             default -> "errno " + errno;
         };
