@@ -4,7 +4,6 @@ package dev.erofsublk.daemon;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
-import dev.erofsublk.cli.Main;
 import dev.erofsublk.composer.TestImages.Kind;
 import dev.erofsublk.composer.source.ImageSource;
 import dev.erofsublk.ublk.ControlDevice;
@@ -142,20 +141,13 @@ class DaemonDeathTest {
 
     private void serve(String... options) throws Exception {
         serveLater(options);
-        await(() -> tryPid().isPresent());
+        Process process = processes.getLast();
+        await(() -> tryPid().isPresent() || !process.isAlive());
+        assertThat(process.isAlive()).as("the daemon runs").isTrue();
     }
 
     private void serveLater(String... options) throws IOException {
-        List<String> command = new ArrayList<>(List.of(
-                Path.of(System.getProperty("java.home"), "bin/java").toString(),
-                "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
-                "--enable-native-access=ALL-UNNAMED",
-                "-cp",
-                System.getProperty("java.class.path"),
-                Main.class.getName(),
-                "serve",
-                "--log-level=debug"));
+        List<String> command = new ArrayList<>(List.of("erofs-ublk", "serve", "--log-level=debug"));
         command.addAll(List.of(options));
         ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
         builder.environment().put("EROFS_UBLK_RUN", dir.resolve("run").toString());
