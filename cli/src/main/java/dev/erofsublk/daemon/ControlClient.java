@@ -90,8 +90,12 @@ public final class ControlClient implements AutoCloseable {
 
     private JsonObject exchange(JsonObject request) throws IOException {
         ByteBuffer bytes = ByteBuffer.wrap((request + "\n").getBytes(StandardCharsets.UTF_8));
-        while (bytes.hasRemaining()) {
-            channel.write(bytes);
+        try {
+            while (bytes.hasRemaining()) {
+                channel.write(bytes);
+            }
+        } catch (IOException refused) {
+            Log.debug("control: %s", refused.getMessage()); // and why is to be read, if the daemon had time to say it
         }
         String line = lines.next();
         if (line == null) {

@@ -15,7 +15,7 @@ final class ControlProtocol {
     private final Runnable shutDown;
 
     /**
-     * @param handedOver called once the devices of this process are let go of, some time after the answer
+     * @param handedOver called once the devices of this process are let go of, once the answer has left
      * @param shutDown called to end the process in the way its options say
      */
     ControlProtocol(Daemon daemon, Runnable handedOver, Runnable shutDown) {
@@ -25,15 +25,17 @@ final class ControlProtocol {
     }
 
     /** The answer to one request; never throws for what a request says. */
-    String answer(String line) {
+    ControlServer.Answer answer(String line) {
         try {
-            return answer(JsonObject.parse(line)).put("ok", true).toString();
+            JsonObject request = JsonObject.parse(line);
+            String text = answer(request).put("ok", true).toString();
+            return new ControlServer.Answer(text, afterwards(request.string("command")));
         } catch (Daemon.ClosingException e) {
-            return new JsonObject()
+            return ControlServer.Answer.of(new JsonObject()
                     .put("ok", false)
                     .put("error", e.getMessage())
                     .put("ending", true)
-                    .toString();
+                    .toString());
         } catch (IOException e) {
             return ControlServer.failure(String.valueOf(e.getMessage()));
         } catch (RuntimeException e) {
@@ -56,29 +58,22 @@ final class ControlProtocol {
             case "stats" -> list(true);
             case "hand-over" -> {
                 daemon.handOverAll();
-                later(handedOver);
                 yield new JsonObject();
             }
-            case "shutdown" -> {
-                later(shutDown);
-                yield new JsonObject();
-            }
+            case "shutdown" -> new JsonObject();
             default ->
                 throw new DaemonException("field \"command\" is " + command
                         + ", expected ping, add, del, list, stats, recover, hand-over or shutdown");
         };
     }
 
-    /** After the answer is on its way. */
-    private static void later(Runnable action) {
-        Thread.ofPlatform().start(() -> {
-            try {
-                Thread.sleep(100);
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-            }
-            action.run();
-        });
+    /** What ends the process must not come before the answer has left. */
+    private Runnable afterwards(String command) {
+        return switch (command) {
+            case "hand-over" -> handedOver;
+            case "shutdown" -> shutDown;
+            default -> () -> {};
+        };
     }
 
     private JsonObject add(JsonObject request) throws IOException {

@@ -15,7 +15,8 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.nio.file.attribute.UserPrincipal;
 import java.util.concurrent.Semaphore;
-import java.util.function.UnaryOperator;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
 import jdk.net.ExtendedSocketOptions;
 
 /**
@@ -26,16 +27,30 @@ import jdk.net.ExtendedSocketOptions;
  */
 final class ControlServer implements AutoCloseable {
     private static final int MAX_CONNECTIONS = 64;
+    /** How long a peer waits for another to leave before it is told that there are too many. */
+    private static final long ADMISSION_MILLIS = 1000;
+
     private static final long EXHAUSTED_PAUSE_MILLIS = 100;
     private static final long STACK_BYTES = 512 << 10;
+
+    /**
+     * What a handler makes of a request.
+     *
+     * @param afterwards done once {@code line} has left, or could not
+     */
+    record Answer(String line, Runnable afterwards) {
+        static Answer of(String line) {
+            return new Answer(line, () -> {});
+        }
+    }
 
     private final Path path;
     private final ServerSocketChannel server;
     private final UserPrincipal owner;
-    private final UnaryOperator<String> handler;
+    private final Function<String, Answer> handler;
     private final Semaphore connections = new Semaphore(MAX_CONNECTIONS);
 
-    private ControlServer(Path path, ServerSocketChannel server, UnaryOperator<String> handler) throws IOException {
+    private ControlServer(Path path, ServerSocketChannel server, Function<String, Answer> handler) throws IOException {
         this.path = path;
         this.server = server;
         this.handler = handler;
@@ -47,7 +62,7 @@ final class ControlServer implements AutoCloseable {
      *
      * @param handler turns a request into its answer, both of one line; called by many threads
      */
-    static ControlServer open(Path path, UnaryOperator<String> handler) throws IOException {
+    static ControlServer open(Path path, Function<String, Answer> handler) throws IOException {
         Files.deleteIfExists(path); // of a daemon that is dead: we have its lock
         ServerSocketChannel channel = ServerSocketChannel.open(StandardProtocolFamily.UNIX);
         try {
@@ -65,29 +80,41 @@ final class ControlServer implements AutoCloseable {
     private void acceptAll() {
         while (server.isOpen()) {
             try {
-                connections.acquire();
-                SocketChannel peer = server.accept();
-                Thread.ofPlatform()
-                        .name("control-peer")
-                        .daemon()
-                        .stackSize(STACK_BYTES)
-                        .start(() -> {
-                            try (peer) {
-                                converse(peer);
-                            } catch (IOException e) {
-                                Log.debug("control: a peer left: %s", e.getMessage());
-                            } finally {
-                                connections.release();
-                            }
-                        });
-            } catch (ClosedChannelException | InterruptedException e) {
+                admit(server.accept());
+            } catch (ClosedChannelException e) {
                 return;
             } catch (IOException e) {
                 // No descriptors left: devices do not need any, and somebody may close some.
-                connections.release();
                 Log.error("control: cannot accept: %s", e.getMessage());
                 pause();
             }
+        }
+    }
+
+    private void admit(SocketChannel peer) throws IOException {
+        if (!isAdmitted()) {
+            try (peer) {
+                answer(peer, failure(MAX_CONNECTIONS + " connections are open already, the most there may be").line);
+            }
+            return;
+        }
+        Thread.ofPlatform().name("control-peer").daemon().stackSize(STACK_BYTES).start(() -> {
+            try (peer) {
+                converse(peer);
+            } catch (IOException e) {
+                Log.debug("control: a peer left: %s", e.getMessage());
+            } finally {
+                connections.release();
+            }
+        });
+    }
+
+    private boolean isAdmitted() {
+        try {
+            return connections.tryAcquire(ADMISSION_MILLIS, TimeUnit.MILLISECONDS);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            return false;
         }
     }
 
@@ -103,7 +130,7 @@ final class ControlServer implements AutoCloseable {
         UserPrincipal user = peer.getOption(ExtendedSocketOptions.SO_PEERCRED).user();
         if (!user.equals(owner) && !user.getName().equals("root")) {
             Log.warn("control: refused user %s", user.getName());
-            answer(peer, failure("user " + user.getName() + " may not control this daemon"));
+            answer(peer, failure("user " + user.getName() + " may not control this daemon").line);
             return;
         }
         LineReader lines = new LineReader(Channels.newInputStream(peer));
@@ -112,18 +139,23 @@ final class ControlServer implements AutoCloseable {
             try {
                 line = lines.next();
             } catch (DaemonException e) {
-                answer(peer, failure(String.valueOf(e.getMessage())));
+                answer(peer, failure(String.valueOf(e.getMessage())).line);
                 return; // where the next request begins is not known
             }
             if (line == null) {
                 return;
             }
-            answer(peer, handler.apply(line));
+            Answer answer = handler.apply(line);
+            try {
+                answer(peer, answer.line);
+            } finally {
+                answer.afterwards.run();
+            }
         }
     }
 
-    static String failure(String message) {
-        return new JsonObject().put("ok", false).put("error", message).toString();
+    static Answer failure(String message) {
+        return Answer.of(new JsonObject().put("ok", false).put("error", message).toString());
     }
 
     private static void answer(SocketChannel peer, String line) throws IOException {

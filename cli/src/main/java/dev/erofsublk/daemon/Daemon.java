@@ -261,10 +261,13 @@ public final class Daemon {
         }
     }
 
-    /** Waits until there is nothing left to do, and takes no more adds from then on; for ever in a daemon that stays. */
+    /**
+     * Waits until there is nothing left to do, and takes no more adds from then on; for ever in a daemon that stays, and
+     * while the devices are handed over or deleted: whoever began that ends the process when it is done.
+     */
     public void awaitEnd() throws InterruptedException {
         synchronized (admission) {
-            while (!(closing || (endsWithLastDevice && adding == 0 && served.isEmpty()))) {
+            while (closing || !endsWithLastDevice || adding > 0 || !served.isEmpty()) {
                 admission.wait();
             }
             closing = true;

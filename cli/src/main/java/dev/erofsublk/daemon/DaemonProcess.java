@@ -3,9 +3,9 @@ package dev.erofsublk.daemon;
 
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.uring.Linux;
+import java.io.EOFException;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.util.List;
 
 /**
@@ -17,7 +17,6 @@ import java.util.List;
 public final class DaemonProcess {
     private static final long REFRESH_MILLIS = 200;
     private static final long YIELD_MILLIS = 50;
-    private static final Duration HAND_OVER_PATIENCE = Duration.ofSeconds(30);
 
     private final StateDirectory state;
     private final Options options;
@@ -77,7 +76,9 @@ public final class DaemonProcess {
             ControlClient active = ControlClient.connect(state)
                     .orElseThrow(() -> new DaemonException("there is no daemon to take over from"));
             try (active) {
-                active.call(new JsonObject().put("command", "hand-over"), HAND_OVER_PATIENCE);
+                active.call(new JsonObject().put("command", "hand-over"));
+            } catch (EOFException e) {
+                Log.warn("%s: its devices are taken over as after a crash", e.getMessage());
             }
             StateDirectory.Lock lock = state.lock();
             state.endTakeover();

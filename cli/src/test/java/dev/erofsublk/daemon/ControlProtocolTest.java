@@ -57,7 +57,7 @@ class ControlProtocolTest {
     }
 
     private JsonObject answer(String request) throws Exception {
-        return JsonObject.parse(protocol.answer(request));
+        return JsonObject.parse(protocol.answer(request).line());
     }
 
     @Test
@@ -110,7 +110,7 @@ class ControlProtocolTest {
         int tried = 0;
         for (long end = System.nanoTime() + FUZZ_NANOS; System.nanoTime() < end; tried++) {
             String request = mutate(SEEDS.get(random.nextInt(SEEDS.size())), random);
-            String answer = protocol.answer(request);
+            String answer = protocol.answer(request).line();
             assertThat(answer).doesNotContain("\n").doesNotContain("internal error");
             JsonObject.parse(answer);
         }
@@ -188,6 +188,30 @@ class ControlProtocolTest {
             try (ControlClient client = ControlClient.connect(state).orElseThrow()) {
                 assertThat(client.call(new JsonObject().put("command", "ping")).has("pid"))
                         .isTrue();
+            }
+            assertThat(server).isNotNull();
+        }
+    }
+
+    @Test
+    void whoeverComesWhenTooManyAreConnectedIsToldSo() throws Exception {
+        try (ControlServer server = ControlServer.open(state.socket(), protocol::answer)) {
+            List<ControlClient> idle = new ArrayList<>();
+            for (int i = 0; i < 64; i++) {
+                idle.add(ControlClient.connect(state).orElseThrow());
+            }
+            try (ControlClient client = ControlClient.connect(state).orElseThrow()) {
+                assertThatThrownBy(() -> client.call(new JsonObject().put("command", "ping")))
+                        .isInstanceOf(DaemonException.class)
+                        .hasMessageContaining("64 connections are open already");
+            }
+            idle.removeFirst().close();
+            try (ControlClient client = ControlClient.connect(state).orElseThrow()) {
+                assertThat(client.call(new JsonObject().put("command", "ping")).has("pid"))
+                        .isTrue();
+            }
+            for (ControlClient client : idle) {
+                client.close();
             }
             assertThat(server).isNotNull();
         }
