@@ -8,6 +8,7 @@ import com.fasterxml.jackson.core.JsonFactory;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.TestImages.Kind;
 import dev.erofsublk.composer.Zeros;
+import dev.erofsublk.composer.disk.QemuImg;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
@@ -88,6 +89,32 @@ class ImageCommandsTest {
                 .endsWith("it exists already; --force would replace it\n");
         assertThat(run("export", Kind.B, "--vmdk-desc", vmdk.toString(), "--verity").status)
                 .isEqualTo(2);
+    }
+
+    /** Made by erofs-utils, written by us, read by QEMU: one content. */
+    @ParameterizedTest
+    @EnumSource
+    void qemuReadsEveryFormatThatExportWrites(Kind kind) throws Exception {
+        Path raw = dir.resolve("out.raw");
+        assertThat(run("export", kind, "--raw", raw.toString()).status).isZero();
+        for (String[] form : new String[][] {
+            {"--vmdk-desc", "out.vmdk", "vmdk"}, {"--vmdk", "stream.vmdk", "vmdk"}, {"--vhd", "out.vhd", "vpc"}
+        }) {
+            Path out = dir.resolve(form[1]);
+            assertThat(run("export", kind, form[0], out.toString())).isEqualTo(new Outcome(0, "", ""));
+            QemuImg.assertSame(raw, form[2], out);
+            Outcome again = run("export", kind, form[0], out.toString());
+            assertThat(again.err).isEqualTo("erofs-ublk: " + out + ": it exists already; --force would replace it\n");
+            assertThat(again.status).isEqualTo(1);
+            assertThat(run("export", kind, form[0], out.toString(), "--force").status)
+                    .isZero();
+            QemuImg.assertSame(raw, form[2], out);
+        }
+        try (Stream<Path> files = Files.list(dir)) {
+            assertThat(files.map(file -> file.getFileName().toString()))
+                    .contains("out.raw", "out.vmdk", "stream.vmdk", "out.vhd")
+                    .noneMatch(name -> name.startsWith("."));
+        }
     }
 
     @Test
