@@ -5,13 +5,13 @@ import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.export.OutputFile;
 import dev.erofsublk.composer.export.RawExport;
+import dev.erofsublk.composer.verity.Salt;
 import dev.erofsublk.composer.verity.VerityImage;
 import dev.erofsublk.composer.vhd.VhdWriter;
 import dev.erofsublk.composer.vmdk.VmdkDescriptorWriter;
 import dev.erofsublk.composer.vmdk.VmdkStreamWriter;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.HexFormat;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.ArgGroup;
@@ -29,7 +29,6 @@ import picocli.CommandLine.Spec;
         description = "Write the device that an image makes into a file, without ublk.",
         footer = "The file appears under its name only when it is complete and on the disk.")
 final class ExportCommand implements Callable<Integer> {
-    private static final int MAX_SALT_DIGITS = 512;
     private static final int COMPRESSION = 6; // zlib's own choice between fast and small
 
     @Mixin
@@ -41,16 +40,8 @@ final class ExportCommand implements Callable<Integer> {
     @Option(names = "--force", description = "Replace the file if it exists.")
     private boolean force;
 
-    @Option(
-            names = "--verity",
-            description = "Put a dm-verity hash tree behind the data; print root hash and the veritysetup command.")
-    private boolean verity;
-
-    @Option(
-            names = "--salt",
-            paramLabel = "HEX",
-            description = "With --verity: the salt, up to 256 bytes; none if not" + " given.")
-    private @Nullable String salt;
+    @Mixin
+    private VerityOptions verity = new VerityOptions();
 
     @Spec
     private @Nullable CommandSpec spec;
@@ -87,13 +78,13 @@ final class ExportCommand implements Callable<Integer> {
         if (target == null) {
             throw new IllegalStateException("not run by picocli");
         }
-        byte[] saltBytes = salt();
-        if (verity && target.raw == null) {
+        Salt salt = verity.salt().orElse(null);
+        if (salt != null && target.raw == null) {
             throw usage("--verity goes with --raw: the tree needs a file of its own");
         }
         try (Image image = source.open()) {
-            if (target.raw != null && verity) {
-                exportWithTree(image, target.raw, saltBytes);
+            if (target.raw != null && salt != null) {
+                exportWithTree(image, target.raw, salt);
             } else {
                 write(target, image.flat());
             }
@@ -117,9 +108,9 @@ final class ExportCommand implements Callable<Integer> {
         }
     }
 
-    private void exportWithTree(Image image, Path out, byte[] saltBytes) throws IOException {
+    private void exportWithTree(Image image, Path out, Salt salt) throws IOException {
         OutputFile.refuse(image.flat(), out, force); // before the work of hashing
-        try (VerityImage protectedImage = protect(image, saltBytes)) {
+        try (VerityImage protectedImage = protect(image, salt)) {
             try (ProgressLine progress =
                     new ProgressLine("writing", protectedImage.flat().size())) {
                 RawExport.write(protectedImage.flat(), out, force, progress);
@@ -130,23 +121,10 @@ final class ExportCommand implements Callable<Integer> {
         }
     }
 
-    private static VerityImage protect(Image image, byte[] salt) throws IOException {
+    private static VerityImage protect(Image image, Salt salt) throws IOException {
         try (ProgressLine progress = new ProgressLine("hashing", image.flat().size())) {
             return VerityImage.of(image, salt, Runtime.getRuntime().availableProcessors(), progress);
         }
-    }
-
-    private byte[] salt() {
-        if (salt == null || salt.equals("-")) {
-            return new byte[0];
-        }
-        if (!verity) {
-            throw usage("--salt goes with --verity");
-        }
-        if (salt.length() > MAX_SALT_DIGITS || salt.length() % 2 != 0 || !salt.matches("[0-9a-fA-F]*")) {
-            throw usage("--salt is not an even number of up to 512 hexadecimal digits");
-        }
-        return HexFormat.of().parseHex(salt);
     }
 
     /** A word for a shell that stays one, whatever is in it. */

@@ -5,12 +5,15 @@ import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.verity.VerityImage;
+import dev.erofsublk.composer.verity.VerityTree;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceCounters;
 import dev.erofsublk.ublk.DeviceInfo;
 import java.io.IOException;
 import java.time.Duration;
+import java.util.Optional;
 
 /**
  * A device that this process serves, and all that belongs to it: image, mapping, control device. Each has a control
@@ -123,6 +126,11 @@ final class ServedDevice implements AutoCloseable {
 
     FlatImage image() {
         return mapped.image.flat();
+    }
+
+    /** The dm-verity tree behind the device's data, if it was asked for. */
+    Optional<VerityTree> hashTree() {
+        return mapped.image instanceof VerityImage image ? Optional.of(image.tree()) : Optional.empty();
     }
 
     DeviceCounters counters() {

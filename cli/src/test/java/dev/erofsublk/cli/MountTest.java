@@ -131,6 +131,32 @@ class MountTest {
         assertThat(blockDevices()).isEmpty();
     }
 
+    /** The tail of the device is the tree of the export, and after a crash of the server still is. */
+    @Test
+    void aDeviceWithATreeIsTheExportWithOne() throws Exception {
+        Path export = dir.resolve("export");
+        List<String> command = new ArrayList<>(List.of("erofs-ublk", "export"));
+        command.addAll(Kind.B.sourceOptions());
+        command.addAll(List.of("--raw", export.toString(), "--verity", "--salt", "00ff"));
+        Outcome exported = run(command.toArray(String[]::new));
+        assertThat(exported.status).as(exported.err).isZero();
+
+        Outcome added = addOutcome(Kind.B.sourceOptions(), "--verity", "--salt", "00ff");
+        String device = added.out.strip();
+        assertThat(device).matches("/dev/ublkb\\d+");
+        assertThat(added.err.replace(device, "DEVICE")).isEqualTo(exported.out.replace(export.toString(), "DEVICE"));
+        assertThat(run("cmp", device, export.toString()).status).isZero();
+        mount(device);
+
+        String listed = run("erofs-ublk", "list").out;
+        String server =
+                List.of(listed.lines().toList().get(1).strip().split(" ")).get(6);
+        assertThat(run("kill", "-9", server).status).isZero();
+        Outcome recovered = run("erofs-ublk", "recover", "--all");
+        assertThat(recovered.status).as(recovered.err).isZero();
+        assertThat(run("cmp", device, export.toString()).status).isZero();
+    }
+
     @Test
     void foregroundServesUntilItIsTerminated() throws Exception {
         List<String> command = new ArrayList<>(List.of("erofs-ublk", "add", "--foreground"));

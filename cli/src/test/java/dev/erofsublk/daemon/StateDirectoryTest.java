@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.erofsublk.composer.source.ImageSource;
+import dev.erofsublk.composer.verity.Salt;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Recovery;
 import java.nio.file.Files;
@@ -43,7 +44,8 @@ class StateDirectoryTest {
                                 null,
                                 null,
                                 List.of(Path.of("/allowed")),
-                                Path.of("/cache"))),
+                                Path.of("/cache"),
+                                new Salt("00ff"))),
                         DeviceOptions.ANY_ID,
                         2,
                         64,
