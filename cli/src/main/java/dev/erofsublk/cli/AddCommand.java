@@ -3,6 +3,7 @@ package dev.erofsublk.cli;
 
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.source.ImageCheck;
 import dev.erofsublk.composer.verity.VerityImage;
 import dev.erofsublk.daemon.DeviceSpec;
 import dev.erofsublk.daemon.SourceSpec;
@@ -69,6 +70,12 @@ final class AddCommand implements Callable<Integer> {
     @Mixin
     private VerityOptions verity = new VerityOptions();
 
+    @Option(
+            names = "--verify",
+            description = "Compare all content with the digests that the image has before the device is made; files and"
+                    + " chunks are checked in any case.")
+    private boolean verify;
+
     @Option(names = "--foreground", description = "Serve in this process, without the daemon, until it is interrupted.")
     private boolean foreground;
 
@@ -102,7 +109,8 @@ final class AddCommand implements Callable<Integer> {
     }
 
     private int askDaemon() throws IOException, InterruptedException {
-        DeviceSpec device = new DeviceSpec(image(), id, queues, depth, checkedBlockSize(4096), recovery(), false);
+        DeviceSpec device =
+                new DeviceSpec(image(), id, queues, depth, checkedBlockSize(4096), recovery(), false, verify);
         DaemonLauncher.ask(device.toJson().put("command", "add"), answer -> {
             if (answer.has("root_hash")) {
                 showTree(answer.string("root_hash"), answer.string("veritysetup"));
@@ -145,7 +153,7 @@ final class AddCommand implements Callable<Integer> {
         try (Image image = image().open();
                 AddressSpace space = AddressSpace.map(image.flat());
                 ControlDevice control = ControlDevice.open();
-                Device device = start(control, space, image)) {
+                Device device = addChecked(control, space, image)) {
             Runtime.getRuntime().addShutdownHook(new Thread(() -> closeQuietly(device), "shutdown"));
             awaitNode(Path.of(device.info().blockPath()));
             if (image instanceof VerityImage tree) {
@@ -171,6 +179,16 @@ final class AddCommand implements Callable<Integer> {
             throw new IllegalStateException("not run by picocli");
         }
         return new ParameterException(spec.commandLine(), message);
+    }
+
+    private Device addChecked(ControlDevice control, AddressSpace space, Image image) throws IOException {
+        try (ImageCheck check = ImageCheck.start(image)) {
+            check.require();
+            if (verify) {
+                check.requireContents(image);
+            }
+            return start(control, space, image);
+        }
     }
 
     private Device start(ControlDevice control, AddressSpace space, Image image) throws IOException {

@@ -5,6 +5,7 @@ import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.source.ImageCheck;
 import dev.erofsublk.composer.verity.VerityImage;
 import dev.erofsublk.composer.verity.VerityTree;
 import dev.erofsublk.ublk.ControlDevice;
@@ -53,12 +54,19 @@ final class ServedDevice implements AutoCloseable {
         }
     }
 
-    /** Adds a device, writes it down, and makes it readable, in this order; on failure nothing is left of it. */
+    /**
+     * Adds a device, writes it down, and makes it readable, in this order; on failure nothing is left of it. Meanwhile
+     * the image is checked: nobody sees the device before that has ended well.
+     */
     static ServedDevice add(DeviceSpec spec, AllowedPaths allowed, StateDirectory state) throws IOException {
         MappedImage mapped = MappedImage.open(spec.source(), allowed);
         ControlDevice control = null;
         Device device = null;
-        try {
+        try (ImageCheck check = ImageCheck.start(mapped.image)) {
+            if (spec.verify()) {
+                check.require();
+                check.requireContents(mapped.image);
+            }
             long token = DeviceRecord.newToken();
             control = ControlDevice.open();
             device = Device.add(
@@ -67,6 +75,7 @@ final class ServedDevice implements AutoCloseable {
             DeviceRecord record = DeviceRecord.of(id, token, spec, mapped.image);
             state.write(record);
             try {
+                check.require();
                 device.goLive();
             } catch (IOException | RuntimeException e) {
                 state.remove(id);

@@ -212,12 +212,35 @@ class ImageCommandsTest {
         Files.write(dir.resolve("meta"), meta);
         Path file = Files.write(dir.resolve(digest), blob);
         Outcome right = run("verify", "--blobs", dir.toString());
-        assertThat(right.out).endsWith("ok\n").containsPattern("blobs_with_digests +1");
+        assertThat(right.out).endsWith("ok\n").containsPattern("bytes_with_digests +[1-9]");
         blob[blob.length / 2] ^= 1;
         Files.write(file, blob);
         Outcome wrong = run("verify", "--blobs", dir.toString());
         assertThat(wrong.status).isEqualTo(1);
         assertThat(wrong.out).contains("problem: " + file + ": sha256 is ").contains(digest + ", the tag of slot 1");
+    }
+
+    @Test
+    void verifyDecodesEveryGrainOfACompressedDisk() throws Exception {
+        Path disk = dir.resolve("disk.vmdk");
+        assertThat(run("export", Kind.C, "--vmdk", disk.toString()).status).isZero();
+        String[] verify = {
+            "verify",
+            "--image",
+            disk.toString(),
+            "--cache",
+            dir.resolve("cache").toString()
+        };
+        assertThat(run(verify).out).endsWith("ok\n").containsPattern("bytes_with_digests +[1-9]");
+        byte[] bytes = Files.readAllBytes(disk);
+        bytes[bytes.length / 2] ^= 1;
+        bytes[bytes.length / 4] ^= 1;
+        Files.write(disk, bytes);
+        Outcome outcome = run(verify);
+        assertThat(outcome.status).isEqualTo(1);
+        assertThat(outcome.out)
+                .endsWith("2 problems\n")
+                .containsPattern("problem: " + disk + ": compressed grain of sector \\d+ is damaged");
     }
 
     // ---- explain ----

@@ -110,7 +110,7 @@ public record ImageSource(
         Path metadata = meta != null ? meta : ErofsImages.metaIn(Objects.requireNonNull(blobs, "blobs"));
         if (isRafs(metadata)) {
             BlobFinder finder = blobs != null ? BlobFinder.in(blobs) : this::given;
-            return RafsImage.open(metadata, finder, CacheDirectory.at(cacheDirectory()));
+            return RafsImage.open(metadata, finder, cacheDirectory());
         }
         return blobs != null ? ErofsImages.fromDirectory(blobs, metadata) : ErofsImages.fromFiles(metadata, blob);
     }
@@ -120,10 +120,10 @@ public record ImageSource(
         return switch (format != null ? format : Probe.format(file)) {
             case EROFS ->
                 isRafs(file)
-                        ? RafsImage.open(file, BlobFinder.in(folderOf(file)), CacheDirectory.at(cacheDirectory()))
+                        ? RafsImage.open(file, BlobFinder.in(folderOf(file)), cacheDirectory())
                         : ErofsImages.fromFiles(file, List.of());
             case RAW -> isRafs(file) && format == null ? rafsAlone(file) : RawImage.open(file);
-            case VMDK -> VmdkImage.open(file, confinement);
+            case VMDK -> VmdkImage.open(file, confinement, cacheDirectory());
             case VHDX -> VhdxImage.open(file, confinement);
             case VHD -> VhdImage.open(file, confinement);
         };
@@ -131,7 +131,7 @@ public record ImageSource(
 
     /** A Nydus blob that carries its own bootstrap has no magic at its head, so it looks like raw bytes. */
     private Image rafsAlone(Path file) throws IOException {
-        return RafsImage.open(file, BlobFinder.in(folderOf(file)), CacheDirectory.at(cacheDirectory()));
+        return RafsImage.open(file, BlobFinder.in(folderOf(file)), cacheDirectory());
     }
 
     private static boolean isRafs(Path file) throws IOException {
@@ -142,8 +142,8 @@ public record ImageSource(
         }
     }
 
-    private Path cacheDirectory() {
-        return cache != null ? cache : defaultCache();
+    private CacheDirectory cacheDirectory() {
+        return CacheDirectory.at(cache != null ? cache : defaultCache());
     }
 
     private static Path folderOf(Path file) {

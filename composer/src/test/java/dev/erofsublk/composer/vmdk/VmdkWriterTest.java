@@ -121,7 +121,7 @@ class VmdkWriterTest {
                         "RW 1 FLAT \"" + real + "/out-zeros.raw\" 0");
         assertThat(Files.readAllLines(out)).noneMatch(line -> line.contains("ZERO"));
         assertThat(folder.resolve("out-zeros.raw")).hasSize(2L << 30);
-        try (VmdkImage image = VmdkImage.open(out, Confinement.OWN_FOLDER)) {
+        try (VmdkImage image = Content.open(out, Confinement.OWN_FOLDER)) {
             assertThat(image.flat().size()).isEqualTo((7L << 30) + SECTOR);
         }
     }
@@ -271,7 +271,7 @@ class VmdkWriterTest {
         b.compressed = true;
         b.redundant = false;
         Path disk = Files.write(folder.resolve("d.vmdk"), b.build());
-        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER)) {
+        try (VmdkImage image = Content.open(disk, Confinement.OWN_FOLDER)) {
             assertThatThrownBy(() -> VmdkDescriptorWriter.write(image.flat(), out, true))
                     .isInstanceOf(ImageException.class)
                     .hasMessageContaining("export --raw");
