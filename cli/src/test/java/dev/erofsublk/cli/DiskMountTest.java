@@ -33,8 +33,8 @@ class DiskMountTest {
 
     @AfterEach
     void nothingIsLeftBehind() throws Exception {
-        run("umount", dir.resolve("mnt").toString());
-        run("erofs-ublk", "del", "--all");
+        tryRun("umount", dir.resolve("mnt").toString());
+        tryRun("erofs-ublk", "del", "--all");
     }
 
     @Test
@@ -91,11 +91,23 @@ class DiskMountTest {
         return mnt;
     }
 
-    /** What it printed, on stderr too. */
-    private static String run(String... command) throws Exception {
-        Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
-        String output = new String(process.getInputStream().readAllBytes());
-        process.waitFor();
-        return output;
+    private record Outcome(int status, String out) {}
+
+    /** What it printed. */
+    private String run(String... command) throws Exception {
+        Outcome outcome = tryRun(command);
+        assertThat(outcome.status)
+                .as("%s: %s%s", String.join(" ", command), outcome.out, Files.readString(dir.resolve("err")))
+                .isZero();
+        return outcome.out;
+    }
+
+    /** Its stderr goes to a file, since a daemon that the command becomes keeps it open. */
+    private Outcome tryRun(String... command) throws Exception {
+        Process process = new ProcessBuilder(command)
+                .redirectError(ProcessBuilder.Redirect.to(dir.resolve("err").toFile()))
+                .start();
+        String out = new String(process.getInputStream().readAllBytes());
+        return new Outcome(process.waitFor(), out);
     }
 }

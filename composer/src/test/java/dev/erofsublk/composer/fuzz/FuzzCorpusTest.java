@@ -7,18 +7,16 @@ import dev.erofsublk.composer.fuzz.FuzzTarget.Kind;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Random;
-import java.util.stream.Stream;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /**
- * Every input that fuzzing has found worth keeping ({@code src/test/resources/fuzz}, by {@code scripts/fuzz}), and new
+ * Every input that fuzzing has found worth keeping (the lines in {@code src/test/resources/fuzz}), and new
  * ones made from them for a fixed time: {@code -Dfuzz.seconds=N} for more than 2 s for each format,
  * {@code -Dfuzz.seed=N} to repeat a run.
  */
@@ -70,13 +68,7 @@ class FuzzCorpusTest {
     }
 
     private static List<byte[]> corpus(Kind kind) throws IOException {
-        Path folder = Path.of("src/test/resources/fuzz").resolve(kind.name());
-        List<byte[]> inputs = new ArrayList<>();
-        try (Stream<Path> files = Files.list(folder)) {
-            for (Path file : files.sorted().toList()) {
-                inputs.add(Files.readAllBytes(file));
-            }
-        }
-        return inputs;
+        Path file = Path.of("src/test/resources/fuzz").resolve(kind + ".hex");
+        return Files.readAllLines(file).stream().map(HexFormat.of()::parseHex).toList();
     }
 }

@@ -39,6 +39,7 @@ import java.util.Random;
  */
 public final class FuzzTarget implements AutoCloseable {
     private static final int SECTOR = 512;
+    private static final int BLOCK_BITS = 1024 + 12;
     private static final int CONTENT = 96 << 10;
     private static final long READ_AT_MOST = 8 << 20;
 
@@ -100,10 +101,17 @@ public final class FuzzTarget implements AutoCloseable {
 
         private void seal(byte[] file) {
             switch (this) {
-                case EROFS -> ErofsBuilder.sign(file);
+                case EROFS -> signErofs(file);
                 case VHDX_WITH_LOG -> VhdxFiles.seal(file);
                 case VHD_DIFFERENCING -> VhdFiles.seal(file);
                 default -> {}
+            }
+        }
+
+        /** What the checksum covers depends on the block size, which may be damaged too. */
+        private static void signErofs(byte[] file) {
+            if (file[BLOCK_BITS] >= 9 && file[BLOCK_BITS] <= 12 && file.length >= 1 << file[BLOCK_BITS]) {
+                ErofsBuilder.sign(file);
             }
         }
     }
