@@ -21,7 +21,7 @@ import org.jspecify.annotations.Nullable;
  * of inodes and chunks (about 1 s for a million, docs/checks.md).
  *
  * <p>Disk images (raw, VMDK, VHDX, VHD) hold what their owner put there, damaged or not: nothing of that is ours to
- * judge.
+ * judge. Images whose inodes are in a metabox are served as they are, because their inodes cannot be read here.
  */
 public final class ImageCheck implements AutoCloseable {
     private static final int THREADS = 4;
@@ -46,6 +46,9 @@ public final class ImageCheck implements AutoCloseable {
         }
         String name = composed.meta().name();
         ErofsFileSystem fs = ErofsFileSystem.open(name, image.flat());
+        if (fs.superblock().hasMetabox()) {
+            return new ImageCheck(name, null);
+        }
         return new ImageCheck(
                 name, Walk.start(fs, Math.min(THREADS, Runtime.getRuntime().availableProcessors())));
     }

@@ -85,6 +85,20 @@ class ImageCheckTest {
         }
     }
 
+    /** Nothing of it can be looked at, and the kernel can read it. */
+    @Test
+    void anImageWhoseInodesAreInAMetaboxIsNotRefused() throws Exception {
+        byte[] meta = new ErofsBuilder(12)
+                .incompat(0x10c)
+                .slot("", 8, 4)
+                .file("f", 4096, 0, List.of(new Chunk(1, 9)))
+                .build();
+        ImageSource source = source(Files.write(dir.resolve("meta"), meta), List.of(blob()));
+        try (Image image = source.open()) {
+            assertThatCode(() -> require(image)).doesNotThrowAnyException();
+        }
+    }
+
     @Test
     void aBlobThatIsNotItsTagIsRefusedWhereContentsAreCompared() throws Exception {
         byte[] blob = Files.readAllBytes(Kind.C.blobs().getFirst());
