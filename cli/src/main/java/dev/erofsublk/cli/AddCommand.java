@@ -3,6 +3,8 @@ package dev.erofsublk.cli;
 
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.source.ImageCheck;
+import dev.erofsublk.composer.verity.VerityImage;
 import dev.erofsublk.daemon.DeviceSpec;
 import dev.erofsublk.daemon.SourceSpec;
 import dev.erofsublk.ublk.ControlDevice;
@@ -65,6 +67,15 @@ final class AddCommand implements Callable<Integer> {
             description = "Logical block size: 512, 1024, 2048 or 4096, at most the image's own, which is the default.")
     private @Nullable Integer blockSize;
 
+    @Mixin
+    private VerityOptions verity = new VerityOptions();
+
+    @Option(
+            names = "--verify",
+            description = "Compare all content with the digests that the image has before the device is made; files and"
+                    + " chunks are checked in any case.")
+    private boolean verify;
+
     @Option(names = "--foreground", description = "Serve in this process, without the daemon, until it is interrupted.")
     private boolean foreground;
 
@@ -98,13 +109,29 @@ final class AddCommand implements Callable<Integer> {
     }
 
     private int askDaemon() throws IOException, InterruptedException {
-        SourceSpec image = source.spec();
-        DeviceSpec device = new DeviceSpec(image, id, queues, depth, checkedBlockSize(4096), recovery(), false);
+        DeviceSpec device =
+                new DeviceSpec(image(), id, queues, depth, checkedBlockSize(4096), recovery(), false, verify);
         DaemonLauncher.ask(device.toJson().put("command", "add"), answer -> {
+            if (answer.has("root_hash")) {
+                showTree(answer.string("root_hash"), answer.string("veritysetup"));
+            }
             System.out.println(answer.string("device"));
             System.out.flush();
         });
         return 0;
+    }
+
+    private SourceSpec image() {
+        SourceSpec plain = source.spec();
+        return verity.salt()
+                .map(salt -> new SourceSpec(plain.source().withVerity(salt)))
+                .orElse(plain);
+    }
+
+    /** On stderr, since stdout has the device's path and nothing else. */
+    private static void showTree(String rootHash, String openCommand) {
+        System.err.println("root hash  " + rootHash);
+        System.err.println(openCommand);
     }
 
     private Recovery recovery() throws IOException {
@@ -123,12 +150,17 @@ final class AddCommand implements Callable<Integer> {
     }
 
     private int serveHere() throws IOException, InterruptedException {
-        try (Image image = source.open();
+        try (Image image = image().open();
                 AddressSpace space = AddressSpace.map(image.flat());
                 ControlDevice control = ControlDevice.open();
-                Device device = start(control, space, image)) {
+                Device device = addChecked(control, space, image)) {
             Runtime.getRuntime().addShutdownHook(new Thread(() -> closeQuietly(device), "shutdown"));
             awaitNode(Path.of(device.info().blockPath()));
+            if (image instanceof VerityImage tree) {
+                showTree(
+                        tree.tree().rootHash(),
+                        tree.tree().openCommand(device.info().blockPath(), "NAME"));
+            }
             System.out.println(device.info().blockPath());
             System.out.flush();
             device.awaitStopped();
@@ -147,6 +179,16 @@ final class AddCommand implements Callable<Integer> {
             throw new IllegalStateException("not run by picocli");
         }
         return new ParameterException(spec.commandLine(), message);
+    }
+
+    private Device addChecked(ControlDevice control, AddressSpace space, Image image) throws IOException {
+        try (ImageCheck check = ImageCheck.start(image)) {
+            check.require();
+            if (verify) {
+                check.requireContents(image);
+            }
+            return start(control, space, image);
+        }
     }
 
     private Device start(ControlDevice control, AddressSpace space, Image image) throws IOException {

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
+import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.export.OutputFile;
 import dev.erofsublk.composer.export.RawExport;
+import dev.erofsublk.composer.verity.Salt;
 import dev.erofsublk.composer.verity.VerityImage;
+import dev.erofsublk.composer.vhd.VhdWriter;
 import dev.erofsublk.composer.vmdk.VmdkDescriptorWriter;
+import dev.erofsublk.composer.vmdk.VmdkStreamWriter;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.HexFormat;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.ArgGroup;
@@ -26,7 +29,7 @@ import picocli.CommandLine.Spec;
         description = "Write the device that an image makes into a file, without ublk.",
         footer = "The file appears under its name only when it is complete and on the disk.")
 final class ExportCommand implements Callable<Integer> {
-    private static final int MAX_SALT_DIGITS = 512;
+    private static final int COMPRESSION = 6; // zlib's own choice between fast and small
 
     @Mixin
     private SourceOptions source = new SourceOptions();
@@ -37,16 +40,8 @@ final class ExportCommand implements Callable<Integer> {
     @Option(names = "--force", description = "Replace the file if it exists.")
     private boolean force;
 
-    @Option(
-            names = "--verity",
-            description = "Put a dm-verity hash tree behind the data; print root hash and the veritysetup command.")
-    private boolean verity;
-
-    @Option(
-            names = "--salt",
-            paramLabel = "HEX",
-            description = "With --verity: the salt, up to 256 bytes; none if not" + " given.")
-    private @Nullable String salt;
+    @Mixin
+    private VerityOptions verity = new VerityOptions();
 
     @Spec
     private @Nullable CommandSpec spec;
@@ -65,6 +60,17 @@ final class ExportCommand implements Callable<Integer> {
                                 + " OUT-bytes.raw if they are needed.")
         @Nullable
         Path vmdkDescriptor;
+
+        @Option(
+                names = "--vmdk",
+                paramLabel = "OUT",
+                description = "A stream-optimised VMDK: the device in one compressed file.")
+        @Nullable
+        Path vmdk;
+
+        @Option(names = "--vhd", paramLabel = "OUT", description = "A fixed VHD: the device and a footer, sparse.")
+        @Nullable
+        Path vhd;
     }
 
     @Override
@@ -72,56 +78,53 @@ final class ExportCommand implements Callable<Integer> {
         if (target == null) {
             throw new IllegalStateException("not run by picocli");
         }
-        byte[] saltBytes = salt();
-        if (verity && target.raw == null) {
+        Salt salt = verity.salt().orElse(null);
+        if (salt != null && target.raw == null) {
             throw usage("--verity goes with --raw: the tree needs a file of its own");
         }
         try (Image image = source.open()) {
-            if (target.vmdkDescriptor != null) {
-                OutputFile.refuse(image.flat(), target.vmdkDescriptor, force);
-                VmdkDescriptorWriter.write(image.flat(), target.vmdkDescriptor);
-            } else if (target.raw != null && verity) {
-                exportWithTree(image, target.raw, saltBytes);
-            } else if (target.raw != null) {
-                exportRaw(image, target.raw);
+            if (target.raw != null && salt != null) {
+                exportWithTree(image, target.raw, salt);
+            } else {
+                write(target, image.flat());
             }
         }
         return 0;
     }
 
-    private void exportWithTree(Image image, Path out, byte[] saltBytes) throws IOException {
+    private void write(Target to, FlatImage flat) throws IOException {
+        if (to.vmdkDescriptor != null) {
+            VmdkDescriptorWriter.write(flat, to.vmdkDescriptor, force);
+            return;
+        }
+        try (ProgressLine progress = new ProgressLine("writing", flat.size())) {
+            if (to.vmdk != null) {
+                VmdkStreamWriter.write(flat, to.vmdk, force, COMPRESSION, progress);
+            } else if (to.vhd != null) {
+                VhdWriter.write(flat, to.vhd, force, progress);
+            } else if (to.raw != null) {
+                RawExport.write(flat, to.raw, force, progress);
+            }
+        }
+    }
+
+    private void exportWithTree(Image image, Path out, Salt salt) throws IOException {
         OutputFile.refuse(image.flat(), out, force); // before the work of hashing
-        try (VerityImage protectedImage = protect(image, saltBytes)) {
-            exportRaw(protectedImage, out);
+        try (VerityImage protectedImage = protect(image, salt)) {
+            try (ProgressLine progress =
+                    new ProgressLine("writing", protectedImage.flat().size())) {
+                RawExport.write(protectedImage.flat(), out, force, progress);
+            }
             String device = shellQuoted(out.toAbsolutePath().toString());
             System.out.println("root hash  " + protectedImage.tree().rootHash());
             System.out.println(protectedImage.tree().openCommand(device, "NAME"));
         }
     }
 
-    private static VerityImage protect(Image image, byte[] salt) throws IOException {
+    private static VerityImage protect(Image image, Salt salt) throws IOException {
         try (ProgressLine progress = new ProgressLine("hashing", image.flat().size())) {
             return VerityImage.of(image, salt, Runtime.getRuntime().availableProcessors(), progress);
         }
-    }
-
-    private void exportRaw(Image image, Path out) throws IOException {
-        try (ProgressLine progress = new ProgressLine("writing", image.flat().size())) {
-            RawExport.write(image.flat(), out, force, progress);
-        }
-    }
-
-    private byte[] salt() {
-        if (salt == null || salt.equals("-")) {
-            return new byte[0];
-        }
-        if (!verity) {
-            throw usage("--salt goes with --verity");
-        }
-        if (salt.length() > MAX_SALT_DIGITS || salt.length() % 2 != 0 || !salt.matches("[0-9a-fA-F]*")) {
-            throw usage("--salt is not an even number of up to 512 hexadecimal digits");
-        }
-        return HexFormat.of().parseHex(salt);
     }
 
     /** A word for a shell that stays one, whatever is in it. */

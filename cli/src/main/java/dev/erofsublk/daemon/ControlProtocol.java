@@ -2,7 +2,6 @@
 package dev.erofsublk.daemon;
 
 import dev.erofsublk.ublk.DeviceCounters;
-import dev.erofsublk.ublk.DeviceInfo;
 import dev.erofsublk.uring.Linux;
 import java.io.IOException;
 import java.util.ArrayList;
@@ -77,8 +76,13 @@ final class ControlProtocol {
     }
 
     private JsonObject add(JsonObject request) throws IOException {
-        DeviceInfo info = daemon.add(DeviceSpec.fromJson(request)).info();
-        return new JsonObject().put("id", info.id()).put("device", info.blockPath());
+        ServedDevice device = daemon.add(DeviceSpec.fromJson(request));
+        String path = device.info().blockPath();
+        JsonObject answer = new JsonObject().put("id", device.id()).put("device", path);
+        device.hashTree()
+                .ifPresent(tree ->
+                        answer.put("root_hash", tree.rootHash()).put("veritysetup", tree.openCommand(path, "NAME")));
+        return answer;
     }
 
     private JsonObject delete(JsonObject request) throws IOException {

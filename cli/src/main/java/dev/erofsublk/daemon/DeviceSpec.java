@@ -14,9 +14,17 @@ import java.util.Locale;
  * @param blockSize the logical block size in bytes; 0 for the image's own
  * @param recovery what becomes of the device when its server dies
  * @param unprivileged whether it belongs to a user without {@code CAP_SYS_ADMIN}
+ * @param verify whether all content is to be compared with the image's digests before the device is made
  */
 public record DeviceSpec(
-        SourceSpec source, int id, int queues, int depth, int blockSize, Recovery recovery, boolean unprivileged) {
+        SourceSpec source,
+        int id,
+        int queues,
+        int depth,
+        int blockSize,
+        Recovery recovery,
+        boolean unprivileged,
+        boolean verify) {
     private static final int MAX_ID = (1 << 20) - 1;
 
     public JsonObject toJson() {
@@ -27,7 +35,8 @@ public record DeviceSpec(
                 .put("depth", depth)
                 .put("block_size", blockSize)
                 .put("recovery", recovery.name().toLowerCase(Locale.ROOT))
-                .put("unprivileged", unprivileged);
+                .put("unprivileged", unprivileged)
+                .put("verify", verify);
     }
 
     public static DeviceSpec fromJson(JsonObject json) throws DaemonException {
@@ -38,7 +47,8 @@ public record DeviceSpec(
                 json.integer("depth", 1, DeviceOptions.MAX_DEPTH, DeviceOptions.DEFAULT_DEPTH),
                 blockSize(json),
                 recovery(json.optionalString("recovery").orElse("reissue")),
-                json.bool("unprivileged", false));
+                json.bool("unprivileged", false),
+                json.bool("verify", false));
     }
 
     private static int blockSize(JsonObject json) throws DaemonException {

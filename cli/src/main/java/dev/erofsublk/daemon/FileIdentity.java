@@ -22,7 +22,7 @@ record FileIdentity(String path, long device, long inode, long size, long modifi
                 blob.path().toString(), status.device(), status.inode(), status.size(), status.modifiedNanos());
     }
 
-    /** All the files behind a device, in the order in which it uses them. */
+    /** All the files behind a device that have names, in the order in which it uses them. */
     static List<FileIdentity> of(FlatImage image) {
         List<FileIdentity> files = new ArrayList<>();
         for (Blob blob : blobs(image)) {
@@ -31,10 +31,12 @@ record FileIdentity(String path, long device, long inode, long size, long modifi
         return files;
     }
 
+    /** Those of a device that are files of a user; a hash tree made for it is none. */
     static List<Blob> blobs(FlatImage image) {
         return image.sources().stream()
                 .filter(Blob.class::isInstance)
                 .map(Blob.class::cast)
+                .filter(blob -> !blob.isOwn())
                 .toList();
     }
 

@@ -5,12 +5,16 @@ import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.source.ImageCheck;
+import dev.erofsublk.composer.verity.VerityImage;
+import dev.erofsublk.composer.verity.VerityTree;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceCounters;
 import dev.erofsublk.ublk.DeviceInfo;
 import java.io.IOException;
 import java.time.Duration;
+import java.util.Optional;
 
 /**
  * A device that this process serves, and all that belongs to it: image, mapping, control device. Each has a control
@@ -50,12 +54,19 @@ final class ServedDevice implements AutoCloseable {
         }
     }
 
-    /** Adds a device, writes it down, and makes it readable, in this order; on failure nothing is left of it. */
+    /**
+     * Adds a device, writes it down, and makes it readable, in this order; on failure nothing is left of it. Meanwhile
+     * the image is checked: nobody sees the device before that has ended well.
+     */
     static ServedDevice add(DeviceSpec spec, AllowedPaths allowed, StateDirectory state) throws IOException {
         MappedImage mapped = MappedImage.open(spec.source(), allowed);
         ControlDevice control = null;
         Device device = null;
-        try {
+        try (ImageCheck check = ImageCheck.start(mapped.image)) {
+            if (spec.verify()) {
+                check.require();
+                check.requireContents(mapped.image);
+            }
             long token = DeviceRecord.newToken();
             control = ControlDevice.open();
             device = Device.add(
@@ -64,6 +75,7 @@ final class ServedDevice implements AutoCloseable {
             DeviceRecord record = DeviceRecord.of(id, token, spec, mapped.image);
             state.write(record);
             try {
+                check.require();
                 device.goLive();
             } catch (IOException | RuntimeException e) {
                 state.remove(id);
@@ -123,6 +135,11 @@ final class ServedDevice implements AutoCloseable {
 
     FlatImage image() {
         return mapped.image.flat();
+    }
+
+    /** The dm-verity tree behind the device's data, if it was asked for. */
+    Optional<VerityTree> hashTree() {
+        return mapped.image instanceof VerityImage image ? Optional.of(image.tree()) : Optional.empty();
     }
 
     DeviceCounters counters() {

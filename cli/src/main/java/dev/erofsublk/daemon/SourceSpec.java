@@ -4,6 +4,7 @@ package dev.erofsublk.daemon;
 import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.probe.Format;
 import dev.erofsublk.composer.source.ImageSource;
+import dev.erofsublk.composer.verity.Salt;
 import java.io.IOException;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
@@ -26,7 +27,8 @@ public record SourceSpec(ImageSource source) {
                 absolute(source.image()),
                 source.format(),
                 absolute(source.allowed()),
-                absolute(source.cache()));
+                absolute(source.cache()),
+                source.verity());
     }
 
     private static @Nullable Path absolute(@Nullable Path path) {
@@ -68,7 +70,8 @@ public record SourceSpec(ImageSource source) {
                 .put("meta", text(meta()))
                 .put("image", text(image()))
                 .put("format", source.format() == null ? null : source.format().toString())
-                .put("cache", text(source.cache()));
+                .put("cache", text(source.cache()))
+                .put("verity", source.verity() == null ? null : source.verity().digits());
         put(json, "blob", blob());
         put(json, "allowed", source.allowed());
         return json;
@@ -98,10 +101,22 @@ public record SourceSpec(ImageSource source) {
                     path(json, "image"),
                     format,
                     paths(json, "allowed"),
-                    path(json, "cache")));
+                    path(json, "cache"),
+                    salt(json)));
         } catch (IllegalArgumentException e) {
             throw new DaemonException(
                     "field \"source\" has the wrong parts, expected image; or blobs and perhaps meta; or meta and blob");
+        }
+    }
+
+    private static @Nullable Salt salt(JsonObject json) throws DaemonException {
+        String text = json.optionalString("verity").orElse(null);
+        try {
+            return text == null ? null : Salt.parse(text);
+        } catch (IllegalArgumentException e) {
+            throw new DaemonException(
+                    "field \"verity\" is %s, expected a salt: an even number of up to 512 hexadecimal digits"
+                            .formatted(text));
         }
     }
 

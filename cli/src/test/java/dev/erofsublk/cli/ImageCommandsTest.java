@@ -8,6 +8,7 @@ import com.fasterxml.jackson.core.JsonFactory;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.TestImages.Kind;
 import dev.erofsublk.composer.Zeros;
+import dev.erofsublk.composer.disk.QemuImg;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
@@ -88,6 +89,32 @@ class ImageCommandsTest {
                 .endsWith("it exists already; --force would replace it\n");
         assertThat(run("export", Kind.B, "--vmdk-desc", vmdk.toString(), "--verity").status)
                 .isEqualTo(2);
+    }
+
+    /** Made by erofs-utils, written by us, read by QEMU: one content. */
+    @ParameterizedTest
+    @EnumSource
+    void qemuReadsEveryFormatThatExportWrites(Kind kind) throws Exception {
+        Path raw = dir.resolve("out.raw");
+        assertThat(run("export", kind, "--raw", raw.toString()).status).isZero();
+        for (String[] form : new String[][] {
+            {"--vmdk-desc", "out.vmdk", "vmdk"}, {"--vmdk", "stream.vmdk", "vmdk"}, {"--vhd", "out.vhd", "vpc"}
+        }) {
+            Path out = dir.resolve(form[1]);
+            assertThat(run("export", kind, form[0], out.toString())).isEqualTo(new Outcome(0, "", ""));
+            QemuImg.assertSame(raw, form[2], out);
+            Outcome again = run("export", kind, form[0], out.toString());
+            assertThat(again.err).isEqualTo("erofs-ublk: " + out + ": it exists already; --force would replace it\n");
+            assertThat(again.status).isEqualTo(1);
+            assertThat(run("export", kind, form[0], out.toString(), "--force").status)
+                    .isZero();
+            QemuImg.assertSame(raw, form[2], out);
+        }
+        try (Stream<Path> files = Files.list(dir)) {
+            assertThat(files.map(file -> file.getFileName().toString()))
+                    .contains("out.raw", "out.vmdk", "stream.vmdk", "out.vhd")
+                    .noneMatch(name -> name.startsWith("."));
+        }
     }
 
     @Test
@@ -185,12 +212,35 @@ class ImageCommandsTest {
         Files.write(dir.resolve("meta"), meta);
         Path file = Files.write(dir.resolve(digest), blob);
         Outcome right = run("verify", "--blobs", dir.toString());
-        assertThat(right.out).endsWith("ok\n").containsPattern("blobs_with_digests +1");
+        assertThat(right.out).endsWith("ok\n").containsPattern("bytes_with_digests +[1-9]");
         blob[blob.length / 2] ^= 1;
         Files.write(file, blob);
         Outcome wrong = run("verify", "--blobs", dir.toString());
         assertThat(wrong.status).isEqualTo(1);
         assertThat(wrong.out).contains("problem: " + file + ": sha256 is ").contains(digest + ", the tag of slot 1");
+    }
+
+    @Test
+    void verifyDecodesEveryGrainOfACompressedDisk() throws Exception {
+        Path disk = dir.resolve("disk.vmdk");
+        assertThat(run("export", Kind.C, "--vmdk", disk.toString()).status).isZero();
+        String[] verify = {
+            "verify",
+            "--image",
+            disk.toString(),
+            "--cache",
+            dir.resolve("cache").toString()
+        };
+        assertThat(run(verify).out).endsWith("ok\n").containsPattern("bytes_with_digests +[1-9]");
+        byte[] bytes = Files.readAllBytes(disk);
+        bytes[bytes.length / 2] ^= 1;
+        bytes[bytes.length / 4] ^= 1;
+        Files.write(disk, bytes);
+        Outcome outcome = run(verify);
+        assertThat(outcome.status).isEqualTo(1);
+        assertThat(outcome.out)
+                .endsWith("2 problems\n")
+                .containsPattern("problem: " + disk + ": compressed grain of sector \\d+ is damaged");
     }
 
     // ---- explain ----

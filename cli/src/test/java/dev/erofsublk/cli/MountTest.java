@@ -5,6 +5,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.erofsublk.composer.TestImages.Kind;
+import dev.erofsublk.composer.erofs.ErofsBuilder;
+import dev.erofsublk.composer.erofs.ErofsBuilder.Chunk;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -129,6 +131,52 @@ class MountTest {
         assertThat(outcome.err.lines()).hasSize(1);
         assertThat(outcome.err).contains("superblock.checksum is");
         assertThat(blockDevices()).isEmpty();
+    }
+
+    /** One that mounts, and of which one file would read wrong. */
+    @Test
+    void aDeviceAppearsOnlyIfEveryChunkIsInPlace() throws Exception {
+        byte[] image = new ErofsBuilder(12)
+                .slot("", 8, 4)
+                .file("f", 8192, 0, List.of(new Chunk(1, 0), new Chunk(1, 4)))
+                .build();
+        List<String> source = List.of(
+                "--meta",
+                Files.write(dir.resolve("meta"), image).toString(),
+                "--blob",
+                Files.write(dir.resolve("blob"), new byte[4 * 4096]).toString());
+        Outcome outcome = addOutcome(source);
+        assertThat(outcome.status).isEqualTo(1);
+        assertThat(outcome.out).isEmpty();
+        assertThat(outcome.err.lines()).hasSize(1);
+        assertThat(outcome.err).contains("is block 4 (+1) of slot 1, expected within its 4 blocks (/f)");
+        assertThat(blockDevices()).isEmpty();
+    }
+
+    /** The tail of the device is the tree of the export, and after a crash of the server still is. */
+    @Test
+    void aDeviceWithATreeIsTheExportWithOne() throws Exception {
+        Path export = dir.resolve("export");
+        List<String> command = new ArrayList<>(List.of("erofs-ublk", "export"));
+        command.addAll(Kind.B.sourceOptions());
+        command.addAll(List.of("--raw", export.toString(), "--verity", "--salt", "00ff"));
+        Outcome exported = run(command.toArray(String[]::new));
+        assertThat(exported.status).as(exported.err).isZero();
+
+        Outcome added = addOutcome(Kind.B.sourceOptions(), "--verity", "--salt", "00ff");
+        String device = added.out.strip();
+        assertThat(device).matches("/dev/ublkb\\d+");
+        assertThat(added.err.replace(device, "DEVICE")).isEqualTo(exported.out.replace(export.toString(), "DEVICE"));
+        assertThat(run("cmp", device, export.toString()).status).isZero();
+        mount(device);
+
+        String listed = run("erofs-ublk", "list").out;
+        String server =
+                List.of(listed.lines().toList().get(1).strip().split(" ")).get(6);
+        assertThat(run("kill", "-9", server).status).isZero();
+        Outcome recovered = run("erofs-ublk", "recover", "--all");
+        assertThat(recovered.status).as(recovered.err).isZero();
+        assertThat(run("cmp", device, export.toString()).status).isZero();
     }
 
     @Test

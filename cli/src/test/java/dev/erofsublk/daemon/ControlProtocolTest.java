@@ -90,6 +90,9 @@ class ControlProtocolTest {
         assertRefused(
                 "{\"command\":\"add\",\"source\":{\"image\":\"/x\"},\"block_size\":1000}",
                 "field \"block_size\" is 1000, expected 512, 1024, 2048 or 4096");
+        assertRefused(
+                "{\"command\":\"add\",\"source\":{\"image\":\"/x\",\"verity\":\"0\"}}",
+                "field \"verity\" is 0, expected a salt: an even number");
         assertRefused("{\"command\":\"add\",\"source\":{\"image\":\"/nowhere/x\"}}", "/nowhere/x");
         assertRefused("[".repeat(5000), "not JSON");
         assertRefused("{\"a\":".repeat(5000), "not JSON");

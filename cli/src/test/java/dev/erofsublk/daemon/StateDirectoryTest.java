@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.erofsublk.composer.source.ImageSource;
+import dev.erofsublk.composer.verity.Salt;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Recovery;
 import java.nio.file.Files;
@@ -43,13 +44,15 @@ class StateDirectoryTest {
                                 null,
                                 null,
                                 List.of(Path.of("/allowed")),
-                                Path.of("/cache"))),
+                                Path.of("/cache"),
+                                new Salt("00ff"))),
                         DeviceOptions.ANY_ID,
                         2,
                         64,
                         512,
                         Recovery.FAIL_IO,
-                        false),
+                        false,
+                        true),
                 1 << 20,
                 "erofs",
                 "00112233",

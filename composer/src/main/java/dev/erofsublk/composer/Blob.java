@@ -19,12 +19,14 @@ public final class Blob implements Source {
     private final Path path;
     private final int fd;
     private final FileStatus status;
+    private final boolean own;
     private volatile boolean closed;
 
-    private Blob(Path path, int fd, FileStatus status) {
+    private Blob(Path path, int fd, FileStatus status, boolean own) {
         this.path = path;
         this.fd = fd;
         this.status = status;
+        this.own = own;
     }
 
     /**
@@ -46,6 +48,19 @@ public final class Blob implements Source {
 
     /** Takes over an open descriptor, for example of a cache file; {@code path} is what messages call it. */
     public static Blob adopt(Path path, int fd) throws IOException {
+        return adopt(path, fd, false);
+    }
+
+    /**
+     * Takes over an open descriptor of a file without a name, which this process made and nobody else can open.
+     *
+     * @param name what messages call it
+     */
+    public static Blob ofOwnFile(String name, int fd) throws IOException {
+        return adopt(Path.of(name), fd, true);
+    }
+
+    private static Blob adopt(Path path, int fd, boolean own) throws IOException {
         FileStatus status = Linux.status(fd);
         if (!status.isRegularFile() && !status.isBlockDevice()) {
             throw new ImageException(
@@ -54,12 +69,17 @@ public final class Blob implements Source {
                     status.isDirectory() ? "a directory" : "mode 0%o".formatted(status.mode()),
                     "a regular file or a block device");
         }
-        return new Blob(path, fd, status);
+        return new Blob(path, fd, status, own);
     }
 
     /** The path it was opened by. */
     public Path path() {
         return path;
+    }
+
+    /** Whether it is a file without a name that this process made: no part of what a user named. */
+    public boolean isOwn() {
+        return own;
     }
 
     /** The open descriptor, read-only; valid until {@link #close()}. */

@@ -26,6 +26,17 @@ public final class ImageException extends IOException {
         this.field = field;
     }
 
+    /**
+     * A refusal that is in words already.
+     *
+     * @param problem names file, field, value and expectation
+     */
+    public ImageException(String file, String problem) {
+        super(oneLine(problem));
+        this.file = file;
+        field = "";
+    }
+
     /** Names come from untrusted headers and file systems: a line break in one must not forge a second line. */
     private static String oneLine(String text) {
         return text.codePoints()
@@ -41,7 +52,7 @@ public final class ImageException extends IOException {
         return file;
     }
 
-    /** The field that is refused. */
+    /** The field that is refused; empty if only the message names it. */
     public String field() {
         return field;
     }

@@ -25,12 +25,8 @@ public final class CacheDirectory {
         this.directory = directory;
     }
 
-    /** Uses {@code directory}, and makes it, for its owner only, where it is missing. */
-    public static CacheDirectory at(Path directory) throws IOException {
-        if (!Files.isDirectory(directory)) {
-            Files.createDirectories(
-                    directory, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
-        }
+    /** Uses {@code directory}; where it is missing, the first file makes it, for its owner only. */
+    public static CacheDirectory at(Path directory) {
         return new CacheDirectory(directory);
     }
 
@@ -48,6 +44,10 @@ public final class CacheDirectory {
      */
     public CachedSource open(String label, byte[] identity, Pieces pieces, PieceDecoder decoder) throws IOException {
         try {
+            if (!Files.isDirectory(directory)) {
+                Files.createDirectories(
+                        directory, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
+            }
             byte[] digest = digest(identity, pieces);
             String name = label.replaceAll("[^A-Za-z0-9_-]", "_") + "-"
                     + HexFormat.of().formatHex(digest, 0, 16) + ".cache";
@@ -65,7 +65,8 @@ public final class CacheDirectory {
         return sha256.digest(identity);
     }
 
-    static MessageDigest sha256() {
+    /** What identities are made with. */
+    public static MessageDigest sha256() {
         try {
             return MessageDigest.getInstance("SHA-256");
         } catch (NoSuchAlgorithmException impossible) {

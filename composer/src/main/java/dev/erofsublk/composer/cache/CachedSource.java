@@ -12,6 +12,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicLongArray;
+import java.util.function.LongConsumer;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -124,6 +125,11 @@ public final class CachedSource implements Decoded {
     public void read(long offset, MemorySegment target) throws IOException {
         ensure(offset, target.byteSize());
         file.blob().read(offset, target);
+    }
+
+    /** Decodes everything, present or not, without keeping it; see {@link DecodeCheck#run}. */
+    public boolean verify(LongConsumer progress, DecodeCheck.Problems problems) {
+        return DecodeCheck.run(pieces, decoder, progress, problems);
     }
 
     private boolean isPresent(int piece) {

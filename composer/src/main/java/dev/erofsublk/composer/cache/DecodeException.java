@@ -17,11 +17,13 @@ public final class DecodeException extends IOException {
      * @param blob the file of the encoded bytes
      * @param what what the format calls the piece, for example {@code "chunk 7"}
      * @param piece the piece's index
-     * @param offset its first byte among the decoded ones, from which a reader of the metadata finds the file
+     * @param offset its first byte among the decoded ones
+     * @param files the files that have its bytes, for example {@code "/usr/bin/x"}
      * @param reason what is wrong with it
      */
-    public DecodeException(String blob, String what, int piece, long offset, String reason, @Nullable Throwable cause) {
-        super(blob + ": " + what + " (decoded offset " + offset + "): " + reason, cause);
+    public DecodeException(
+            String blob, String what, int piece, long offset, String files, String reason, @Nullable Throwable cause) {
+        super("%s: %s (decoded offset %d, of %s): %s".formatted(blob, what, offset, oneLine(files), reason), cause);
         this.blob = blob;
         this.piece = piece;
         this.offset = offset;
@@ -33,6 +35,11 @@ public final class DecodeException extends IOException {
         blob = first.blob;
         piece = first.piece;
         offset = first.offset;
+    }
+
+    /** Names come from an untrusted file system: a line break in one must not forge a second line. */
+    private static String oneLine(String text) {
+        return text.replaceAll("\\p{Cntrl}", "?");
     }
 
     /** The file of the encoded bytes. */

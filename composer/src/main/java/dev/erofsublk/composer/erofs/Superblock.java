@@ -291,6 +291,11 @@ public record Superblock(
         return blockBits == 9 && extraDevices > 0 && (featureIncompat & INCOMPAT_CHUNKED_FILE) == 0 && !isRafs();
     }
 
+    /** Whether inodes are in an inode of their own, compressed: Linux 7.2 reads them, this project's reader does not. */
+    public boolean hasMetabox() {
+        return (featureIncompat & INCOMPAT_METABOX) != 0;
+    }
+
     public boolean isRafs() {
         return (featureCompat & COMPAT_RAFS_V6) != 0;
     }

@@ -9,6 +9,9 @@ import dev.erofsublk.uring.FileStatus;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.FileSystemException;
 import java.nio.file.Files;
@@ -89,6 +92,27 @@ public final class OutputFile implements AutoCloseable {
     /** The descriptor to write to, valid until {@link #commit} or {@link #close}. */
     public int fd() {
         return fd;
+    }
+
+    /**
+     * Writes all of {@code bytes} at {@code offset}; a file that is longer than what is written has holes.
+     *
+     * @param bytes native memory
+     */
+    public void write(MemorySegment bytes, long offset) throws IOException {
+        Linux.write(fd, bytes, offset);
+    }
+
+    /** Writes all of {@code bytes} at {@code offset}. */
+    public void write(byte[] bytes, long offset) throws IOException {
+        try (Arena arena = Arena.ofConfined()) {
+            write(arena.allocateFrom(ValueLayout.JAVA_BYTE, bytes), offset);
+        }
+    }
+
+    /** Makes the file {@code bytes} long; what was not written is a hole. */
+    public void size(long bytes) throws IOException {
+        Linux.truncate(fd, bytes);
     }
 
     /** Makes the content durable and gives the file its name. */

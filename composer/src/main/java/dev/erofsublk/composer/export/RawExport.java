@@ -54,18 +54,31 @@ public final class RawExport {
      */
     public static void write(FlatImage flat, Path target, boolean replace, LongConsumer progress) throws IOException {
         OutputFile.refuse(flat, target, replace);
-        try (OutputFile file = new OutputFile(target, replace);
-                Arena arena = Arena.ofConfined()) {
-            Linux.truncate(file.fd(), flat.size());
-            new RawExport(flat, file.fd(), progress, arena).writeAll();
-            for (Source source : flat.sources()) {
-                Optional<ImageException> changed =
-                        source instanceof Blob blob ? blob.changed() : Optional.<ImageException>empty();
-                if (changed.isPresent()) {
-                    throw changed.get();
-                }
-            }
+        try (OutputFile file = new OutputFile(target, replace)) {
+            copy(flat, file, progress);
             file.commit();
+        }
+    }
+
+    /**
+     * Writes the bytes of {@code flat} to the start of {@code file}, for formats that are a device with something
+     * behind it.
+     *
+     * @param file empty
+     * @param progress gets the bytes of the device done so far
+     * @throws ImageException if a file of the image changed meanwhile
+     */
+    public static void copy(FlatImage flat, OutputFile file, LongConsumer progress) throws IOException {
+        try (Arena arena = Arena.ofConfined()) {
+            file.size(flat.size());
+            new RawExport(flat, file.fd(), progress, arena).writeAll();
+        }
+        for (Source source : flat.sources()) {
+            Optional<ImageException> changed =
+                    source instanceof Blob blob ? blob.changed() : Optional.<ImageException>empty();
+            if (changed.isPresent()) {
+                throw changed.get();
+            }
         }
     }
 

@@ -26,6 +26,7 @@ final class BlobDecoder implements PieceDecoder {
     private final Contexts contexts;
     private final ChunkDigests digests;
     private final @Nullable AesXts cipher;
+    private volatile @Nullable ChunkFiles files;
 
     /** @param data the file of the encoded chunks, which is the image's to close */
     BlobDecoder(BlobEntry entry, Blob data, BlobMeta meta, ChunkDigests digests) {
@@ -35,6 +36,11 @@ final class BlobDecoder implements PieceDecoder {
         chunks = meta.chunks();
         contexts = meta.contexts();
         cipher = entry.encrypted() ? entry.cipher() : null;
+    }
+
+    /** Gives names of files to messages, once there is an image that has any. */
+    void nameBy(ChunkFiles chunkFiles) {
+        files = chunkFiles;
     }
 
     @Override
@@ -170,8 +176,16 @@ final class BlobDecoder implements PieceDecoder {
     }
 
     private DecodeException failure(int chunk, String reason, @Nullable Throwable cause) {
+        ChunkFiles known = files;
+        long offset = chunks.offset(chunk);
         return new DecodeException(
-                name(), "chunk " + chunk + " of blob " + entry.index(), chunk, chunks.offset(chunk), reason, cause);
+                name(),
+                "chunk " + chunk + " of blob " + entry.index(),
+                chunk,
+                offset,
+                known == null ? "an image not yet open" : known.of(entry.index(), offset, chunks.decodedLength(chunk)),
+                reason,
+                cause);
     }
 
     @Override

@@ -105,7 +105,8 @@ record Bootstrap(Source source, Blob file, @Nullable Toc toc) {
                 }
                 sink.put(piece, decoded);
             } catch (MalformedException e) {
-                throw new DecodeException(file.name(), "image.boot", piece, 0, String.valueOf(e.getMessage()), e);
+                throw new DecodeException(
+                        file.name(), "image.boot", piece, 0, "the file system", String.valueOf(e.getMessage()), e);
             }
         }
 

@@ -2,10 +2,7 @@
 package dev.erofsublk.composer.rafs;
 
 import dev.erofsublk.composer.Source;
-import dev.erofsublk.composer.cache.PieceDecoder;
-import java.io.IOException;
-import java.lang.foreign.MemorySegment;
-import java.util.BitSet;
+import dev.erofsublk.composer.cache.DecodeCheck;
 import java.util.function.LongConsumer;
 import org.jspecify.annotations.Nullable;
 
@@ -32,32 +29,8 @@ record RafsBlob(
         return parts == null ? 0 : parts.chunks.size();
     }
 
-    /** Decodes every chunk once; returns {@code done} and the bytes decoded. */
-    long verify(long done, LongConsumer progress) throws IOException {
-        if (parts == null) {
-            return done;
-        }
-        ChunkTable chunks = parts.chunks;
-        BitSet seen = new BitSet(chunks.count());
-        long[] sum = {done};
-        PieceDecoder.Sink sink = new PieceDecoder.Sink() {
-            @Override
-            public boolean wants(int chunk) {
-                return !seen.get(chunk);
-            }
-
-            @Override
-            public void put(int chunk, MemorySegment bytes) {
-                seen.set(chunk);
-                sum[0] += chunks.length(chunk);
-            }
-        };
-        for (int i = 0; i < chunks.count(); i++) {
-            if (!seen.get(i)) {
-                parts.decoder.decode(i, sink);
-                progress.accept(sum[0]);
-            }
-        }
-        return sum[0];
+    /** Decodes every chunk once; returns whether all have been looked at. */
+    boolean verify(LongConsumer progress, DecodeCheck.Problems problems) {
+        return parts == null || DecodeCheck.run(parts.chunks, parts.decoder, progress, problems);
     }
 }

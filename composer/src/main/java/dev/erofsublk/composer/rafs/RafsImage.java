@@ -7,12 +7,14 @@ import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.cache.CacheDirectory;
 import dev.erofsublk.composer.cache.CachedSource;
+import dev.erofsublk.composer.cache.DecodeCheck;
 import dev.erofsublk.composer.erofs.ErofsImage;
 import dev.erofsublk.composer.erofs.Superblock;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.function.LongConsumer;
 
 /**
  * A composed RAFS v6 image: the EROFS image that the kernel sees, and the blobs that its slots are decoded from.
@@ -28,6 +30,12 @@ public final class RafsImage implements Image {
         this.erofs = erofs;
         this.blobs = blobs;
         this.owned = owned;
+        ChunkFiles files = new ChunkFiles(erofs);
+        for (RafsBlob blob : blobs) {
+            if (blob.parts() != null) {
+                blob.parts().decoder().nameBy(files);
+            }
+        }
     }
 
     /**
@@ -79,13 +87,19 @@ public final class RafsImage implements Image {
      * Decodes every chunk and compares its digest, without keeping what is decoded.
      *
      * @param progress is told of the bytes decoded so far, of {@link #decodedSize()}
-     * @throws dev.erofsublk.composer.cache.DecodeException for the first chunk that is not right
+     * @param problems takes each chunk that is not right
+     * @return whether all have been looked at
      */
-    public void verify(java.util.function.LongConsumer progress) throws IOException {
-        long done = 0;
+    public boolean verify(LongConsumer progress, DecodeCheck.Problems problems) {
+        long before = 0;
         for (RafsBlob blob : blobs) {
-            done = blob.verify(done, progress);
+            long start = before;
+            if (!blob.verify(done -> progress.accept(start + done), problems)) {
+                return false;
+            }
+            before += blob.verifiableSize();
         }
+        return true;
     }
 
     /** Bytes of all chunks, decoded. */

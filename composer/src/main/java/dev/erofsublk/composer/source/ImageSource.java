@@ -12,6 +12,8 @@ import dev.erofsublk.composer.probe.Format;
 import dev.erofsublk.composer.probe.Probe;
 import dev.erofsublk.composer.rafs.BlobFinder;
 import dev.erofsublk.composer.rafs.RafsImage;
+import dev.erofsublk.composer.verity.Salt;
+import dev.erofsublk.composer.verity.VerityImage;
 import dev.erofsublk.composer.vhd.VhdImage;
 import dev.erofsublk.composer.vhdx.VhdxImage;
 import dev.erofsublk.composer.vmdk.VmdkImage;
@@ -33,6 +35,7 @@ import org.jspecify.annotations.Nullable;
  * @param format the format of {@code image}; null to tell it by name and content (see {@link Probe})
  * @param allowed directories in which a disk image may refer to other files, beside its own
  * @param cache where decoded chunks are kept; null for {@link #defaultCache()}
+ * @param verity the salt of a dm-verity tree that the device is to have behind its data; null for no tree
  */
 public record ImageSource(
         @Nullable Path blobs,
@@ -41,7 +44,8 @@ public record ImageSource(
         @Nullable Path image,
         @Nullable Format format,
         List<Path> allowed,
-        @Nullable Path cache) {
+        @Nullable Path cache,
+        @Nullable Salt verity) {
     public ImageSource {
         boolean one = image != null && blobs == null && meta == null && blob.isEmpty();
         boolean directory = image == null && blobs != null && blob.isEmpty();
@@ -51,6 +55,23 @@ public record ImageSource(
         }
         blob = List.copyOf(blob);
         allowed = List.copyOf(allowed);
+    }
+
+    /** An image without a dm-verity tree. */
+    public ImageSource(
+            @Nullable Path blobs,
+            @Nullable Path meta,
+            List<Path> blob,
+            @Nullable Path image,
+            @Nullable Format format,
+            List<Path> allowed,
+            @Nullable Path cache) {
+        this(blobs, meta, blob, image, format, allowed, cache, null);
+    }
+
+    /** The same, with a dm-verity tree behind its data. */
+    public ImageSource withVerity(Salt salt) {
+        return new ImageSource(blobs, meta, blob, image, format, allowed, cache, salt);
     }
 
     /** An image in one file whose format is told by name and content. */
@@ -68,15 +89,28 @@ public record ImageSource(
         return caches.resolve("erofs-ublk/decoded");
     }
 
-    /** Opens and checks what is named. */
+    /** Opens and checks what is named; for a dm-verity tree all of it is read. */
     public Image open() throws IOException {
+        Image data = openData();
+        if (verity == null) {
+            return data;
+        }
+        try {
+            return VerityImage.of(data, verity, Runtime.getRuntime().availableProcessors(), hashed -> {});
+        } catch (IOException | RuntimeException e) {
+            data.close();
+            throw e;
+        }
+    }
+
+    private Image openData() throws IOException {
         if (image != null) {
             return openFile(image);
         }
         Path metadata = meta != null ? meta : ErofsImages.metaIn(Objects.requireNonNull(blobs, "blobs"));
         if (isRafs(metadata)) {
             BlobFinder finder = blobs != null ? BlobFinder.in(blobs) : this::given;
-            return RafsImage.open(metadata, finder, CacheDirectory.at(cacheDirectory()));
+            return RafsImage.open(metadata, finder, cacheDirectory());
         }
         return blobs != null ? ErofsImages.fromDirectory(blobs, metadata) : ErofsImages.fromFiles(metadata, blob);
     }
@@ -86,10 +120,10 @@ public record ImageSource(
         return switch (format != null ? format : Probe.format(file)) {
             case EROFS ->
                 isRafs(file)
-                        ? RafsImage.open(file, BlobFinder.in(folderOf(file)), CacheDirectory.at(cacheDirectory()))
+                        ? RafsImage.open(file, BlobFinder.in(folderOf(file)), cacheDirectory())
                         : ErofsImages.fromFiles(file, List.of());
             case RAW -> isRafs(file) && format == null ? rafsAlone(file) : RawImage.open(file);
-            case VMDK -> VmdkImage.open(file, confinement);
+            case VMDK -> VmdkImage.open(file, confinement, cacheDirectory());
             case VHDX -> VhdxImage.open(file, confinement);
             case VHD -> VhdImage.open(file, confinement);
         };
@@ -97,7 +131,7 @@ public record ImageSource(
 
     /** A Nydus blob that carries its own bootstrap has no magic at its head, so it looks like raw bytes. */
     private Image rafsAlone(Path file) throws IOException {
-        return RafsImage.open(file, BlobFinder.in(folderOf(file)), CacheDirectory.at(cacheDirectory()));
+        return RafsImage.open(file, BlobFinder.in(folderOf(file)), cacheDirectory());
     }
 
     private static boolean isRafs(Path file) throws IOException {
@@ -108,8 +142,8 @@ public record ImageSource(
         }
     }
 
-    private Path cacheDirectory() {
-        return cache != null ? cache : defaultCache();
+    private CacheDirectory cacheDirectory() {
+        return CacheDirectory.at(cache != null ? cache : defaultCache());
     }
 
     private static Path folderOf(Path file) {

@@ -23,10 +23,9 @@ public record VerityImage(Image image, VerityTree tree, FlatImage flat) implemen
      * <p>Data blocks have 4096 bytes where the image's own blocks have as many, else 512: a file system cannot be
      * mounted from a device whose blocks are longer than its own.
      *
-     * @param salt see {@link VerityTree#build}
      * @return an image that owns {@code image}; if this fails, it stays the caller's
      */
-    public static VerityImage of(Image image, byte[] salt, int threads, LongConsumer progress) throws IOException {
+    public static VerityImage of(Image image, Salt salt, int threads, LongConsumer progress) throws IOException {
         FlatImage data = image.flat();
         int block = data.blockSize() >= VerityGeometry.HASH_BLOCK ? VerityGeometry.HASH_BLOCK : FlatImage.SECTOR;
         VerityTree tree = VerityTree.build(data, block, salt, threads, progress);
@@ -50,7 +49,7 @@ public record VerityImage(Image image, VerityTree tree, FlatImage flat) implemen
         image.describe(description);
         Map<String, Object> row = description.row("verity");
         row.put("root_hash", tree.rootHash());
-        row.put("salt", tree.salt());
+        row.put("salt", tree.salt().toString());
         row.put("data_block_size", tree.geometry().dataBlockSize());
         row.put("data_blocks", tree.geometry().dataBlocks());
         row.put("hash_offset", tree.geometry().treeOffset());

@@ -38,11 +38,11 @@ public final class VerityTree {
     private static final long IN_MEMORY = 256L << 20;
 
     private final VerityGeometry geometry;
-    private final byte[] salt;
+    private final Salt salt;
     private final byte[] root;
     private final Blob blob;
 
-    private VerityTree(VerityGeometry geometry, byte[] salt, byte[] root, Blob blob) {
+    private VerityTree(VerityGeometry geometry, Salt salt, byte[] root, Blob blob) {
         this.geometry = geometry;
         this.salt = salt;
         this.root = root;
@@ -52,24 +52,20 @@ public final class VerityTree {
     /**
      * Builds the tree of {@code flat}.
      *
-     * @param salt 0 to 256 bytes, hashed before each block
      * @param threads 1 or more
      * @param progress gets the bytes of data hashed so far, from any of the threads
      * @throws IOException if data cannot be read, or the tree not be written
      */
-    public static VerityTree build(FlatImage flat, int dataBlockSize, byte[] salt, int threads, LongConsumer progress)
+    public static VerityTree build(FlatImage flat, int dataBlockSize, Salt salt, int threads, LongConsumer progress)
             throws IOException {
-        if (salt.length > 256) {
-            throw new IllegalArgumentException("a salt of " + salt.length + " bytes");
-        }
         VerityGeometry geometry = VerityGeometry.of(flat.size(), dataBlockSize);
         int fd = unnamedFile(geometry.treeBytes());
         try {
             Linux.truncate(fd, geometry.treeBytes());
-            Builder builder = new Builder(flat, geometry, salt.clone(), fd);
+            Builder builder = new Builder(flat, geometry, salt.bytes(), fd);
             builder.hashData(threads, progress);
             byte[] root = builder.hashLevels();
-            return new VerityTree(geometry, salt.clone(), root, Blob.adopt(Path.of("(verity tree)"), fd));
+            return new VerityTree(geometry, salt, root, Blob.ofOwnFile("(verity tree)", fd));
         } catch (IOException | RuntimeException e) {
             Linux.close(fd);
             throw e;
@@ -97,9 +93,8 @@ public final class VerityTree {
         return HexFormat.of().formatHex(root);
     }
 
-    /** The salt as hexadecimal digits, or {@code -} if there is none: how {@code veritysetup} writes it. */
-    public String salt() {
-        return salt.length == 0 ? "-" : HexFormat.of().formatHex(salt);
+    public Salt salt() {
+        return salt;
     }
 
     /** The tree's bytes; the caller's to close. */
@@ -126,7 +121,7 @@ public final class VerityTree {
                         VerityGeometry.HASH_BLOCK,
                         geometry.dataBlocks(),
                         geometry.treeOffset(),
-                        salt());
+                        salt);
     }
 
     /** The work, and what only it needs. */

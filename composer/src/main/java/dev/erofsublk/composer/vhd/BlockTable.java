@@ -8,10 +8,10 @@ import dev.erofsublk.composer.disk.Claims;
 import dev.erofsublk.composer.disk.Fields;
 import dev.erofsublk.composer.disk.SectorBitmap;
 import java.io.IOException;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -37,10 +37,7 @@ final class BlockTable {
     private final long end;
     private final Claims claims;
     private final FlatImage.Builder out = FlatImage.builder(SECTOR);
-    /** The bitmap of the block being looked at, and one with all bits set; there may be a million blocks. */
-    private MemorySegment bitmap = MemorySegment.NULL;
-
-    private MemorySegment full = MemorySegment.NULL;
+    private final byte[] full;
 
     /**
      * @param parent the parent's disk, of at least {@code size} bytes, if the image is differencing
@@ -63,6 +60,8 @@ final class BlockTable {
         this.size = size;
         this.end = end;
         claims = new Claims(name, header.bitmapBytes() + (long) header.blockSize());
+        full = new byte[header.bitmapBytes()];
+        Arrays.fill(full, (byte) 0xff);
     }
 
     /** Blocks that have a place in the file; known after {@link #flatten}. */
@@ -83,28 +82,46 @@ final class BlockTable {
         claims.structure("the footer's copy", 0, Footer.BYTES);
         claims.structure("the footer", end, file.size() - end);
         claims.structure("the dynamic header", footer.dataOffset(), DynamicHeader.BYTES);
-        try (Arena arena = Arena.ofConfined()) {
-            bitmap = arena.allocate(header.bitmapBytes());
-            full = arena.allocate(header.bitmapBytes()).fill((byte) 0xff);
-            entries();
+        try (Bitmaps bitmaps = new Bitmaps(file, header.bitmapBytes())) {
+            entries(bitmaps);
         }
         claims.structure("the BAT", header.tableOffset(), tableBytes);
         claims.check();
         return out.build();
     }
 
-    private void entries() throws IOException {
+    private void entries(Bitmaps bitmaps) throws IOException {
         for (long first = 0; first < header.entries(); first += ENTRIES_PER_READ) {
             int count = (int) Math.min(ENTRIES_PER_READ, header.entries() - first);
             Fields entries =
                     Fields.read(file, name, "BAT", header.tableOffset() + 4 * first, 4 * count, ByteOrder.BIG_ENDIAN);
-            for (int i = 0; i < count; i++) {
-                entry(entries.u32(4 * i), first + i);
+            for (int at = 0; at < count; ) {
+                at += entries(bitmaps, entries, first, at, count);
             }
         }
     }
 
-    private void entry(long entry, long number) throws IOException {
+    /** Takes entries from {@code at} on, as many as there is room for their bitmaps; returns how many. */
+    private int entries(Bitmaps bitmaps, Fields entries, long first, int at, int count) throws IOException {
+        long[] offsets = new long[Math.min(bitmaps.atOnce(), count - at)];
+        int allocated = 0;
+        int end = at;
+        for (; end < count && allocated < offsets.length; end++) {
+            long entry = entries.u32(4 * end);
+            if (entry != UNUSED) {
+                offsets[allocated++] = entry * SECTOR;
+            }
+        }
+        bitmaps.load(offsets, allocated);
+        int used = 0;
+        for (int i = at; i < end; i++) {
+            long entry = entries.u32(4 * i);
+            entry(entry, first + i, entry == UNUSED ? MemorySegment.NULL : bitmaps.get(used++));
+        }
+        return end - at;
+    }
+
+    private void entry(long entry, long number, MemorySegment bitmap) throws IOException {
         long length = Math.min(header.blockSize(), size - out.size());
         if (length == 0) {
             // Table entries that the disk does not need are never looked at by anyone: many writers leave zeros.
@@ -114,38 +131,32 @@ final class BlockTable {
         } else if (entry == UNUSED) {
             absent(length);
         } else {
-            block(entry * SECTOR, length, number);
+            block(entry * SECTOR, length, number, bitmap);
         }
     }
 
-    private void block(long offset, long length, long number) throws IOException {
-        int bitmapBytes = header.bitmapBytes();
-        long data = offset + bitmapBytes;
+    private void block(long offset, long length, long number, MemorySegment bitmap) throws IOException {
+        long data = offset + header.bitmapBytes();
         if (data + header.blockSize() > end) {
             throw refuse(number, offset / SECTOR, "a block that ends before byte %d of the file".formatted(end));
         }
         claims.block(offset);
-        if (isFull(offset, bitmapBytes)) {
+        if (bitmap.mismatch(MemorySegment.ofArray(full)) < 0) {
             out.append(length, file, data);
-            Chain.bound(out, name);
-            return;
+        } else if (Bitmaps.isZero(bitmap)) {
+            absent(length);
+        } else {
+            byte[] bits = bitmap.toArray(ValueLayout.JAVA_BYTE);
+            SectorBitmap.mostSignificantFirst(bits).runs((int) (length / SECTOR), (here, firstSector, sectors) -> {
+                long run = (long) sectors * SECTOR;
+                if (here) {
+                    out.append(run, file, data + (long) firstSector * SECTOR);
+                } else {
+                    absent(run);
+                }
+            });
         }
-        byte[] bits = bitmap.toArray(ValueLayout.JAVA_BYTE);
-        SectorBitmap.mostSignificantFirst(bits).runs((int) (length / SECTOR), (here, first, sectors) -> {
-            long run = (long) sectors * SECTOR;
-            if (here) {
-                out.append(run, file, data + (long) first * SECTOR);
-            } else {
-                absent(run);
-            }
-        });
         Chain.bound(out, name);
-    }
-
-    /** Reads the bitmap at {@code offset} and tells whether all its bits are set, as in most blocks they are. */
-    private boolean isFull(long offset, int bitmapBytes) throws IOException {
-        file.read(offset, bitmap);
-        return MemorySegment.mismatch(bitmap, 0, bitmapBytes, full, 0, bitmapBytes) < 0;
     }
 
     private void absent(long length) {

@@ -3,21 +3,16 @@ package dev.erofsublk.composer.vhd;
 
 import static java.nio.charset.StandardCharsets.US_ASCII;
 
-import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.ImageException;
-import dev.erofsublk.composer.Zeros;
+import dev.erofsublk.composer.export.OutputFile;
+import dev.erofsublk.composer.export.RawExport;
 import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
-import java.nio.file.StandardOpenOption;
 import java.time.Instant;
 import java.util.UUID;
+import java.util.function.LongConsumer;
 
 /**
  * Writes a device as a fixed VHD: its bytes, and a footer behind them.
@@ -33,86 +28,33 @@ public final class VhdWriter {
 
     private static final String CREATOR = "eblk";
     private static final int FIXED = 2;
-    private static final int PIECE = 1 << 20;
-    /** What is looked at for zeros: the block of common file systems, so that nothing smaller could become a hole. */
-    private static final int GRAIN = 4096;
 
     private VhdWriter() {}
 
     /**
      * Writes {@code image} with a new identity and the time of now.
      *
-     * @param target the file, which is replaced if it exists
+     * @param replace whether an existing file may be replaced
+     * @param progress gets the bytes of the device done so far
      * @throws ImageException if the device is larger than {@link #MAX_SIZE}
      * @throws IOException if a byte cannot be read or written; {@code target} is then as it was
      */
-    public static void write(FlatImage image, Path target) throws IOException {
-        write(image, target, UUID.randomUUID(), Instant.now());
+    public static void write(FlatImage image, Path target, boolean replace, LongConsumer progress) throws IOException {
+        write(image, target, replace, progress, UUID.randomUUID(), Instant.now());
     }
 
     /** The same with a given identity and time, for files that can be reproduced. */
-    public static void write(FlatImage image, Path target, UUID uuid, Instant time) throws IOException {
+    static void write(FlatImage image, Path target, boolean replace, LongConsumer progress, UUID uuid, Instant time)
+            throws IOException {
         if (image.size() > MAX_SIZE) {
             throw new ImageException(
                     target.toString(), "size", image.size(), "at most " + MAX_SIZE + " bytes, the limit of VHD");
         }
-        Path folder = target.toAbsolutePath().getParent();
-        if (folder == null) {
-            throw new IOException("not a file name: " + target);
-        }
-        Path partial = folder.resolve("." + target.getFileName() + "." + UUID.randomUUID() + ".partial");
-        try {
-            try (FileChannel out = FileChannel.open(partial, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
-                copy(image, out);
-                writeFully(out, footer(image.size(), uuid, time), image.size());
-                out.force(true);
-            }
-            Files.move(partial, target, StandardCopyOption.ATOMIC_MOVE);
-        } catch (IOException | RuntimeException e) {
-            Files.deleteIfExists(partial);
-            throw e;
-        }
-        try (FileChannel directory = FileChannel.open(folder, StandardOpenOption.READ)) {
-            directory.force(true);
-        }
-    }
-
-    private static void copy(FlatImage image, FileChannel out) throws IOException {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment piece = arena.allocate(PIECE);
-            MemorySegment zeros = arena.allocate(GRAIN);
-            for (int i = 0; i < image.extentCount(); i++) {
-                Extent extent = image.extent(i);
-                if (extent.source() == Zeros.INSTANCE) {
-                    continue;
-                }
-                for (long done = 0; done < extent.length(); done += PIECE) {
-                    MemorySegment part = piece.asSlice(0, Math.min(PIECE, extent.length() - done));
-                    extent.source().read(extent.sourceOffset() + done, part);
-                    writeSparsely(out, part, zeros, extent.start() + done);
-                }
-            }
-        }
-    }
-
-    /** Writes the runs of grains that are not zeros. */
-    private static void writeSparsely(FileChannel out, MemorySegment part, MemorySegment zeros, long offset)
-            throws IOException {
-        long from = 0;
-        for (long at = 0; at < part.byteSize(); at += GRAIN) {
-            long length = Math.min(GRAIN, part.byteSize() - at);
-            if (MemorySegment.mismatch(part, at, at + length, zeros, 0, length) < 0) {
-                writeFully(out, part.asSlice(from, at - from).asByteBuffer(), offset + from);
-                from = at + length;
-            }
-        }
-        writeFully(out, part.asSlice(from).asByteBuffer(), offset + from);
-    }
-
-    private static void writeFully(FileChannel out, ByteBuffer bytes, long offset) throws IOException {
-        long at = offset;
-        while (bytes.hasRemaining()) {
-            at += out.write(bytes, at);
+        OutputFile.refuse(image, target, replace);
+        try (OutputFile file = new OutputFile(target, replace)) {
+            RawExport.copy(image, file, progress);
+            file.write(footer(image.size(), uuid, time).array(), image.size());
+            file.commit();
         }
     }
 

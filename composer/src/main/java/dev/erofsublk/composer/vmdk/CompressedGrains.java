@@ -2,7 +2,10 @@
 package dev.erofsublk.composer.vmdk;
 
 import dev.erofsublk.composer.Source;
+import java.nio.ByteBuffer;
+import java.security.MessageDigest;
 import java.util.Arrays;
+import java.util.HexFormat;
 
 /**
  * Remembers where compressed grains are, 8 bytes each, and lays them afterwards: grain {@code i} of those that exist
@@ -36,6 +39,15 @@ final class CompressedGrains implements Grains {
     /** Which grain of the extent stored grain {@code index} is. */
     long number(int index) {
         return Integer.toUnsignedLong(numbers[index]);
+    }
+
+    /** A digest of where all of them are. */
+    String digest(MessageDigest sha256) {
+        ByteBuffer place = ByteBuffer.allocate(2 * Integer.BYTES);
+        for (int i = 0; i < count; i++) {
+            sha256.update(place.putInt(0, sectors[i]).putInt(4, numbers[i]).array());
+        }
+        return HexFormat.of().formatHex(sha256.digest());
     }
 
     @Override

@@ -5,14 +5,18 @@ import static dev.erofsublk.composer.vmdk.SectorFile.U32;
 import static dev.erofsublk.composer.vmdk.SectorFile.U64;
 
 import dev.erofsublk.composer.ImageException;
+import dev.erofsublk.composer.cache.CacheDirectory;
+import dev.erofsublk.composer.cache.PieceDecoder;
+import dev.erofsublk.composer.cache.Pieces;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.charset.StandardCharsets;
 import java.util.zip.DataFormatException;
 import java.util.zip.Inflater;
 
 /**
- * Decompresses grains of a stream-optimised extent.
+ * Decompresses grains of a stream-optimised extent: a piece is a grain, or as many as fill a page.
  *
  * <p>A grain is {@code u64 lba, u32 size} (where the header says that there are markers) and a zlib stream. Nothing of
  * it is checked when the image is opened, since that would read the whole file; all of it is checked here: that the
@@ -20,36 +24,63 @@ import java.util.zip.Inflater;
  *
  * <p>Thread-safe.
  */
-final class GrainDecoder implements UnitDecoder {
+final class GrainDecoder implements PieceDecoder {
     private static final int MARKER_BYTES = 12;
 
     private final SectorFile file;
     private final SparseHeader header;
     private final CompressedGrains grains;
-    private final int grainsPerUnit;
+    private final int pieceBytes;
 
-    /** @param unitBytes a multiple of the header's grain */
-    GrainDecoder(SectorFile file, SparseHeader header, CompressedGrains grains, long unitBytes) {
+    GrainDecoder(SectorFile file, SparseHeader header, CompressedGrains grains) {
         this.file = file;
         this.header = header;
         this.grains = grains;
-        grainsPerUnit = (int) (unitBytes / header.grainBytes());
+        pieceBytes = (int) Math.max(header.grainBytes(), Pieces.ALIGNMENT);
+    }
+
+    /** How the grains that are stored lie one behind the other. */
+    Pieces pieces() {
+        long bytes = grains.count() * header.grainBytes();
+        return Pieces.uniform((bytes + pieceBytes - 1) / pieceBytes * pieceBytes, pieceBytes);
+    }
+
+    /** All that decides what the grains decode to, short of reading them: the file as it is, and where they are in it. */
+    byte[] identity() {
+        return "vmdk grains %d of %d in %s at %s"
+                .formatted(
+                        grains.count(),
+                        header.grainBytes(),
+                        file.blob().status(),
+                        grains.digest(CacheDirectory.sha256()))
+                .getBytes(StandardCharsets.US_ASCII);
     }
 
     @Override
-    public void decode(long unit, MemorySegment target) throws IOException {
+    public String name() {
+        return file.name();
+    }
+
+    @Override
+    public void decode(int piece, Sink sink) throws IOException {
         Inflater inflater = new Inflater();
         try (Arena arena = Arena.ofConfined()) {
-            long first = unit * grainsPerUnit;
-            for (int i = 0; i < grainsPerUnit && first + i < grains.count(); i++) {
+            MemorySegment bytes = arena.allocate(pieceBytes, 8);
+            int grainsPerPiece = (int) (pieceBytes / header.grainBytes());
+            long first = (long) piece * grainsPerPiece;
+            for (int i = 0; i < grainsPerPiece && first + i < grains.count(); i++) {
                 inflater.reset();
-                MemorySegment grain = target.asSlice(i * header.grainBytes(), header.grainBytes());
+                MemorySegment grain = bytes.asSlice(i * header.grainBytes(), header.grainBytes());
                 inflate((int) (first + i), grain, inflater, arena);
             }
+            sink.put(piece, bytes);
         } finally {
             inflater.end();
         }
     }
+
+    @Override
+    public void close() {} // the file is the image's
 
     private void inflate(int index, MemorySegment target, Inflater inflater, Arena arena) throws IOException {
         long lba = grains.number(index) * header.grainSize();

@@ -5,14 +5,11 @@ import static dev.erofsublk.composer.vmdk.SectorFile.U32;
 import static dev.erofsublk.composer.vmdk.SectorFile.U64;
 
 import dev.erofsublk.composer.ImageException;
-import dev.erofsublk.composer.Source;
 import dev.erofsublk.composer.Zeros;
-import dev.erofsublk.uring.Linux;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -133,9 +130,9 @@ final class HostedSparse {
     /**
      * Lays the extent.
      *
-     * @param opened is told of sources that this opens
+     * @param files whose cache compressed grains are decoded into
      */
-    void lay(Overlay out, Consumer<Source> opened) throws IOException {
+    void lay(Overlay out, OpenFiles files) throws IOException {
         if (header.isDescriptorOnly()) {
             throw new ImageException(file.name(), "capacity", 0, "the extent that the descriptor promises");
         }
@@ -157,11 +154,7 @@ final class HostedSparse {
         if (header.has(SparseHeader.MARKERS)) {
             requireOwnMarker(grains);
         }
-        int unit = (int) Math.max(header.grainBytes(), Linux.PAGE_SIZE);
-        long units = (grains.count() * header.grainBytes() + unit - 1) / unit;
-        GrainCache cache = GrainCache.create(file.name(), units, unit, new GrainDecoder(file, header, grains, unit));
-        opened.accept(cache);
-        grains.lay(out, cache, header.grainBytes(), bytes);
+        grains.lay(out, files.decoded(new GrainDecoder(file, header, grains)), header.grainBytes(), bytes);
     }
 
     /** Hands all grains to {@code grains}; returns whether a second directory confirmed the first. */

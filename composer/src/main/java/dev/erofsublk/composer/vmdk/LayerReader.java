@@ -104,7 +104,7 @@ final class LayerReader {
         requireSectors(file, line, sparse.header().capacity());
         Layer parent = parent(file.blob(), descriptor);
         FlatImage.Builder builder = FlatImage.builder(Limits.SECTOR);
-        sparse.lay(new Overlay(builder, flat(parent)), files::add);
+        sparse.lay(new Overlay(builder, flat(parent)), files);
         return new Layer(file.name(), descriptor, builder.build(), List.of(facts(file, line, sparse.header())), parent);
     }
 
@@ -192,7 +192,7 @@ final class LayerReader {
         }
         HostedSparse sparse = HostedSparse.open(file);
         requireSectors(file, line, sparse.header().capacity());
-        sparse.lay(out, files::add);
+        sparse.lay(out, files);
         return facts(file, line, sparse.header());
     }
 

@@ -5,6 +5,7 @@ import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.Confinement;
 import dev.erofsublk.composer.Decoded;
 import dev.erofsublk.composer.Source;
+import dev.erofsublk.composer.cache.CacheDirectory;
 import dev.erofsublk.uring.FileStatus;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -31,12 +32,14 @@ final class OpenFiles implements AutoCloseable {
     }
 
     private final Confinement confinement;
+    private final CacheDirectory cache;
     private final List<Source> opened = new ArrayList<>();
     private final Map<Reference, Blob> byName = new HashMap<>();
     private final Map<Identity, Blob> byIdentity = new HashMap<>();
 
-    OpenFiles(Confinement confinement) {
+    OpenFiles(Confinement confinement, CacheDirectory cache) {
         this.confinement = confinement;
+        this.cache = cache;
     }
 
     /** Opens the file that the user names. */
@@ -65,9 +68,13 @@ final class OpenFiles implements AutoCloseable {
         return blob;
     }
 
-    /** Adds a source that reads from these files, to be closed before them. */
-    void add(Source source) {
+    /** What {@code decoder}, which reads from these files, decodes; closed before them. */
+    Source decoded(GrainDecoder decoder) throws IOException {
+        Path name = Path.of(decoder.name()).getFileName();
+        Source source =
+                cache.open(name == null ? "disk" : name.toString(), decoder.identity(), decoder.pieces(), decoder);
         opened.add(source);
+        return source;
     }
 
     /** Closes what none of {@code sources} is or reads. */

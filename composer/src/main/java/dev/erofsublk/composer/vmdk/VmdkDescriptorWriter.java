@@ -9,16 +9,17 @@ import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.ImageException;
 import dev.erofsublk.composer.Source;
 import dev.erofsublk.composer.Zeros;
+import dev.erofsublk.composer.export.OutputFile;
 import dev.erofsublk.uring.FileStatus;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Optional;
 import java.util.zip.CRC32;
 import org.jspecify.annotations.Nullable;
 
@@ -37,7 +38,9 @@ public final class VmdkDescriptorWriter {
 
     private static final int COPY_BYTES = 1 << 20;
 
+    private final FlatImage flat;
     private final Path descriptor;
+    private final boolean replace;
     private final long maxExtent;
     private final StringBuilder lines = new StringBuilder();
     private final CRC32 contentId = new CRC32();
@@ -46,10 +49,12 @@ public final class VmdkDescriptorWriter {
     private final Path bytesPath;
     private long zerosSize;
     private long bytesSize;
-    private @Nullable ReplacedFile bytesFile;
+    private @Nullable OutputFile bytesFile;
 
-    private VmdkDescriptorWriter(Path descriptor, long maxExtent) throws IOException {
+    private VmdkDescriptorWriter(FlatImage flat, Path descriptor, boolean replace, long maxExtent) throws IOException {
+        this.flat = flat;
         this.descriptor = descriptor;
+        this.replace = replace;
         this.maxExtent = maxExtent;
         Path absolute = descriptor.toAbsolutePath();
         Path folder = absolute.getParent();
@@ -63,38 +68,40 @@ public final class VmdkDescriptorWriter {
         bytesPath = real.resolve(stem + "-bytes.raw");
     }
 
-    /** {@link #write(FlatImage, Path, long)} with extents of at most {@link #TWO_GIB}. */
-    public static void write(FlatImage flat, Path descriptor) throws IOException {
-        write(flat, descriptor, TWO_GIB);
+    /** {@link #write(FlatImage, Path, boolean, long)} with extents of at most {@link #TWO_GIB}. */
+    public static void write(FlatImage flat, Path descriptor, boolean replace) throws IOException {
+        write(flat, descriptor, replace, TWO_GIB);
     }
 
     /**
-     * Writes {@code descriptor}, and the files it needs beside it, each at once and whole.
+     * Writes {@code descriptor}, and the files it needs beside it, each at once and whole; the descriptor last.
      *
+     * @param replace whether existing files of these names may be replaced
      * @param maxExtent bytes of an extent at most, a positive multiple of 512
-     * @throws ImageException if a name cannot stand in a descriptor, if bytes are in no file but have to be decoded, or
-     *     if the descriptor would be larger than what QEMU reads of it
+     * @throws ImageException if a name cannot stand in a descriptor, if bytes are in no file but have to be decoded, if
+     *     a file of the image changed, or if the descriptor would be larger than what QEMU reads of it
      */
-    public static void write(FlatImage flat, Path descriptor, long maxExtent) throws IOException {
+    public static void write(FlatImage flat, Path descriptor, boolean replace, long maxExtent) throws IOException {
         if (maxExtent <= 0 || maxExtent % Limits.SECTOR != 0) {
             throw new IllegalArgumentException("extents of at most " + maxExtent + " bytes");
         }
-        new VmdkDescriptorWriter(descriptor, maxExtent).write(flat);
+        new VmdkDescriptorWriter(flat, descriptor, replace, maxExtent).write();
     }
 
-    private void write(FlatImage flat) throws IOException {
+    private void write() throws IOException {
+        OutputFile.refuse(flat, descriptor, replace);
         try {
             for (int i = 0; i < flat.extentCount(); i++) {
                 add(flat.extent(i));
             }
             byte[] text = text(flat.size());
             requireSize(text.length);
-            writeZeros();
-            if (bytesFile != null) {
-                bytesFile.commit();
-            }
-            try (ReplacedFile file = ReplacedFile.create(descriptor)) {
-                writeFully(file.channel(), ByteBuffer.wrap(text), 0);
+            try (OutputFile file = new OutputFile(descriptor, replace)) {
+                file.write(text, 0);
+                writeZeros();
+                if (bytesFile != null) {
+                    bytesFile.commit();
+                }
                 file.commit();
             }
         } finally {
@@ -161,6 +168,10 @@ public final class VmdkDescriptorWriter {
                 throw new ImageException(blob.name(), "file", "another one by now", "the file that is open");
             }
         }
+        Optional<ImageException> changed = blob.changed();
+        if (changed.isPresent()) {
+            throw changed.get();
+        }
         update(status.size());
         update(status.modifiedNanos());
         names.put(blob, real);
@@ -195,7 +206,8 @@ public final class VmdkDescriptorWriter {
     /** Appends the extent's bytes to the file for bytes that are in no other. */
     private void copy(Extent extent) throws IOException {
         if (bytesFile == null) {
-            bytesFile = ReplacedFile.create(bytesPath);
+            OutputFile.refuse(flat, bytesPath, replace);
+            bytesFile = new OutputFile(bytesPath, replace);
         }
         addLines(extent.length(), bytesPath, bytesSize);
         try (Arena arena = Arena.ofConfined()) {
@@ -204,7 +216,7 @@ public final class VmdkDescriptorWriter {
                 MemorySegment part = buffer.asSlice(0, Math.min(buffer.byteSize(), extent.length() - done));
                 extent.source().read(extent.sourceOffset() + done, part);
                 contentId.update(part.asByteBuffer());
-                writeFully(bytesFile.channel(), part.asByteBuffer(), bytesSize);
+                bytesFile.write(part, bytesSize);
                 bytesSize += part.byteSize();
             }
         }
@@ -212,18 +224,11 @@ public final class VmdkDescriptorWriter {
 
     private void writeZeros() throws IOException {
         if (zerosSize > 0) {
-            try (ReplacedFile file = ReplacedFile.create(zerosPath)) {
-                // The last byte alone makes the size; the rest is a hole.
-                writeFully(file.channel(), ByteBuffer.allocate(1), zerosSize - 1);
+            OutputFile.refuse(flat, zerosPath, replace);
+            try (OutputFile file = new OutputFile(zerosPath, replace)) {
+                file.size(zerosSize);
                 file.commit();
             }
-        }
-    }
-
-    static void writeFully(FileChannel channel, ByteBuffer bytes, long at) throws IOException {
-        long position = at;
-        while (bytes.hasRemaining()) {
-            position += channel.write(bytes, position);
         }
     }
 

@@ -6,6 +6,7 @@ import dev.erofsublk.composer.Description;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.ImageException;
+import dev.erofsublk.composer.cache.CacheDirectory;
 import java.io.IOException;
 import java.nio.file.Path;
 
@@ -31,11 +32,12 @@ public final class VmdkImage implements Image {
      * Opens the disk that {@code path} describes: a descriptor, or a file that holds one.
      *
      * @param confinement where its extents and parents may lie
+     * @param cache where compressed grains are decoded to
      * @throws ImageException naming file, field, value and expectation, if serving it would give wrong bytes
      * @throws IOException if a file cannot be read
      */
-    public static VmdkImage open(Path path, Confinement confinement) throws IOException {
-        OpenFiles files = new OpenFiles(confinement);
+    public static VmdkImage open(Path path, Confinement confinement, CacheDirectory cache) throws IOException {
+        OpenFiles files = new OpenFiles(confinement, cache);
         try {
             Layer top = new LayerReader(files).read(files.open(path));
             files.keepOnly(top.flat().sources());

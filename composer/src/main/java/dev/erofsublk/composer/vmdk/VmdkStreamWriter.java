@@ -9,13 +9,14 @@ import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.ImageException;
 import dev.erofsublk.composer.Zeros;
+import dev.erofsublk.composer.export.OutputFile;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.util.function.LongConsumer;
 import java.util.zip.CRC32;
 import java.util.zip.Deflater;
 
@@ -42,7 +43,7 @@ public final class VmdkStreamWriter {
 
     private final FlatImage flat;
     private final String name;
-    private final ReplacedFile file;
+    private final OutputFile file;
     private final Deflater deflater;
     private final CRC32 contentId = new CRC32();
     private final MemorySegment grain;
@@ -52,7 +53,7 @@ public final class VmdkStreamWriter {
     private long position = (long) GRAIN_SECTORS * Limits.SECTOR;
     private int cursor;
 
-    private VmdkStreamWriter(FlatImage flat, String name, ReplacedFile file, Deflater deflater, Arena arena) {
+    private VmdkStreamWriter(FlatImage flat, String name, OutputFile file, Deflater deflater, Arena arena) {
         this.flat = flat;
         this.name = name;
         this.file = file;
@@ -67,15 +68,19 @@ public final class VmdkStreamWriter {
     /**
      * Writes {@code target} at once and whole.
      *
+     * @param replace whether an existing file may be replaced
      * @param level of compression, 1 (fast) to 9 (small)
+     * @param progress gets the bytes of the device done so far
      * @throws ImageException if the device or the stream is larger than the format's 2^32 sectors
      */
-    public static void write(FlatImage flat, Path target, int level) throws IOException {
+    public static void write(FlatImage flat, Path target, boolean replace, int level, LongConsumer progress)
+            throws IOException {
+        requireSectors(target.toString(), flat.size());
+        OutputFile.refuse(flat, target, replace);
         Deflater deflater = new Deflater(level);
-        try (ReplacedFile file = ReplacedFile.create(target);
+        try (OutputFile file = new OutputFile(target, replace);
                 Arena arena = Arena.ofConfined()) {
-            requireSectors(target.toString(), flat.size());
-            new VmdkStreamWriter(flat, target.toString(), file, deflater, arena).write();
+            new VmdkStreamWriter(flat, target.toString(), file, deflater, arena).write(progress);
             file.commit();
         } finally {
             deflater.end();
@@ -92,9 +97,10 @@ public final class VmdkStreamWriter {
         return (flat.size() + GRAIN_BYTES - 1) / GRAIN_BYTES;
     }
 
-    private void write() throws IOException {
+    private void write(LongConsumer progress) throws IOException {
         for (long first = 0; first < grains(); first += SparseHeader.TABLE_ENTRIES) {
             writeTable(first);
+            progress.accept(Math.min((first + SparseHeader.TABLE_ENTRIES) * GRAIN_BYTES, flat.size()));
         }
         writeMarker(directory.byteSize() / Limits.SECTOR, MARKER_DIRECTORY);
         long directorySector = position / Limits.SECTOR;
@@ -102,7 +108,7 @@ public final class VmdkStreamWriter {
         writeMarker(1, MARKER_FOOTER);
         append(header(directorySector));
         writeMarker(0, MARKER_END);
-        write(0, header(SparseHeader.GD_AT_END));
+        file.write(header(SparseHeader.GD_AT_END), 0);
         writeDescriptor();
     }
 
@@ -195,18 +201,13 @@ public final class VmdkStreamWriter {
         MemorySegment area =
                 encoded.asSlice(0, (long) DESCRIPTOR_SECTORS * Limits.SECTOR).fill((byte) 0);
         MemorySegment.copy(text, 0, area, ValueLayout.JAVA_BYTE, 0, text.length);
-        write(Limits.SECTOR, area);
+        file.write(area, Limits.SECTOR);
         // What is between descriptor and grains reads as zeros.
     }
 
     private void append(MemorySegment bytes) throws IOException {
-        write(position, bytes);
+        file.write(bytes, position);
         position += bytes.byteSize();
-    }
-
-    private void write(long at, MemorySegment bytes) throws IOException {
-        ByteBuffer buffer = bytes.asByteBuffer();
-        VmdkDescriptorWriter.writeFully(file.channel(), buffer, at);
     }
 
     private static long sectorsUp(long bytes) {

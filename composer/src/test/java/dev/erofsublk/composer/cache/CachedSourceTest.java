@@ -204,7 +204,7 @@ final class CachedSourceTest {
             @Override
             public void decode(int piece, Sink sink) throws IOException {
                 if (piece == 1 && failures.getAndDecrement() > 0) {
-                    throw new DecodeException("pattern", "chunk 1", 1, 4096, "broken", null);
+                    throw new DecodeException("pattern", "chunk 1", 1, 4096, "/a\nb", "broken", null);
                 }
                 super.decode(piece, sink);
             }
@@ -213,7 +213,7 @@ final class CachedSourceTest {
             for (int i = 0; i < 2; i++) {
                 assertThatThrownBy(() -> source.ensure(0, 8192))
                         .isInstanceOf(DecodeException.class)
-                        .hasMessage("pattern: chunk 1 (decoded offset 4096): broken");
+                        .hasMessage("pattern: chunk 1 (decoded offset 4096, of /a?b): broken");
                 assertThat(source.present(4096, 1)).isFalse();
                 assertThat(source.present(0, 4096)).isTrue();
             }

@@ -18,8 +18,8 @@ import org.junit.jupiter.api.Assumptions;
 public final class QemuImg {
     private QemuImg() {}
 
-    /** Runs it; where there is none, the calling test is reported as not run. */
-    public static void run(Object... arguments) throws IOException {
+    /** Runs it; where there is none, the calling test is reported as not run. Returns what it printed. */
+    public static String run(Object... arguments) throws IOException {
         List<String> command = new ArrayList<>(List.of("qemu-img"));
         for (Object argument : arguments) {
             command.add(argument.toString());
@@ -28,8 +28,7 @@ public final class QemuImg {
         try {
             process = new ProcessBuilder(command).redirectErrorStream(true).start();
         } catch (IOException e) {
-            Assumptions.abort("not run: qemu-img is not on the PATH (apt-get install qemu-utils)");
-            return;
+            return Assumptions.abort("not run: qemu-img is not on the PATH (apt-get install qemu-utils)");
         }
         String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
         try {
@@ -40,6 +39,14 @@ public final class QemuImg {
             throw new AssertionError(e);
         }
         assertThat(process.exitValue()).as("%s: %s", command, output).isZero();
+        return output;
+    }
+
+    /** Fails unless it reads the same bytes, and as many, from a raw file and from one of another format. */
+    public static void assertSame(Path raw, String format, Path other) throws IOException {
+        run("compare", "-q", "-f", "raw", "-F", format, raw, other); // that of different lengths may succeed
+        assertThat(run("info", "--output=json", "-f", format, other))
+                .contains("\"virtual-size\": " + Files.size(raw) + ",");
     }
 
     /** A sparse raw file with random pieces, among them the first and the last sector. */

@@ -8,6 +8,7 @@ import dev.erofsublk.composer.erofs.ErofsBuilder.Chunk;
 import dev.erofsublk.composer.erofs.fs.ErofsFileSystem;
 import dev.erofsublk.composer.erofs.fs.Walk;
 import dev.erofsublk.composer.erofs.fs.WalkReport;
+import dev.erofsublk.composer.export.RawExport;
 import dev.erofsublk.uring.Linux;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -72,6 +73,34 @@ class LimitsTest {
             assertThat(composed.flat().extentCount()).isLessThanOrEqualTo(4);
             assertThat(Walk.run(ErofsFileSystem.open("image", composed.flat())).problems())
                     .isEmpty();
+        }
+    }
+
+    /** As much as a file of ext4 can hold; what is not a hole is a few blocks. */
+    @Test
+    @Timeout(value = 60, unit = TimeUnit.SECONDS)
+    void exportOfFifteenTebibytesTakesTheTimeOfItsExtents() throws Exception {
+        long half = (15L << 40) / 2;
+        List<Path> blobs = List.of(sparse("one", half), sparse("two", half));
+        byte[] data = new byte[4096];
+        java.util.Arrays.fill(data, (byte) 'x');
+        try (FileChannel end = FileChannel.open(blobs.get(1), StandardOpenOption.WRITE)) {
+            end.write(ByteBuffer.wrap(data), half - data.length);
+        }
+        byte[] meta = new ErofsBuilder(12)
+                .incompat(0x8c)
+                .slot("", 16, half >> 12)
+                .slot("", 32 + (half >> 12), half >> 12)
+                .build();
+        Path out = dir.resolve("out");
+        try (ErofsImage image = ErofsImages.fromFiles(Files.write(dir.resolve("meta"), meta), blobs)) {
+            RawExport.write(image.flat(), out, false, done -> {});
+            assertThat(Files.size(out)).isEqualTo(image.flat().size());
+        }
+        try (FileChannel written = FileChannel.open(out)) {
+            ByteBuffer last = ByteBuffer.allocate(4096);
+            written.read(last, Files.size(out) - 4096);
+            assertThat(last.array()).isEqualTo(data);
         }
     }
 

@@ -11,7 +11,9 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -63,7 +65,11 @@ final class RafsFuzzTest {
                     built.bootstrap,
                     BlobFinder.in(directory),
                     CacheDirectory.at(directory.resolve("cache" + round % 4)))) {
-                image.verify(n -> {});
+                List<IOException> bad = new ArrayList<>();
+                image.verify(n -> {}, problem -> bad.add(problem) && bad.size() < 10);
+                if (!bad.isEmpty()) {
+                    throw bad.getFirst();
+                }
                 image.describe(new dev.erofsublk.composer.Description());
             } catch (ImageException e) {
                 refused++;

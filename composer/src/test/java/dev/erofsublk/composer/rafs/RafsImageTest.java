@@ -220,7 +220,7 @@ final class RafsImageTest {
             byte[] data = Arrays.copyOfRange(device, (int) start, (int) start + built.decoded.length);
             assertThat(Arrays.mismatch(data, built.decoded)).isEqualTo(-1);
             assertThat(device.length).isEqualTo((int) start + built.decoded.length);
-            image.verify(n -> {});
+            assertThat(problems(image)).isEmpty();
         }
         // Once more, from the cache alone: nothing is decoded again.
         try (RafsImage image = open(built)) {
@@ -263,7 +263,7 @@ final class RafsImageTest {
             assertThat(blob.source()).isInstanceOf(Blob.class);
             assertThat(((Blob) blob.source()).path()).isEqualTo(built.blob);
             assertThat(blob.length()).isEqualTo(built.decoded.length);
-            image.verify(n -> {});
+            assertThat(problems(image)).isEmpty();
         }
     }
 
@@ -414,9 +414,12 @@ final class RafsImageTest {
             assertThatThrownBy(() -> cached.ensure(victim.offset, 10))
                     .isInstanceOf(DecodeException.class)
                     .hasMessageContaining(built.blob.toString())
-                    .hasMessageContaining("chunk " + index + " of blob 0");
+                    .hasMessageContaining("chunk " + index + " of blob 0")
+                    .hasMessageContaining(", of /d-noise");
             assertThat(cached.present(victim.offset, 1)).isFalse();
-            assertThatThrownBy(() -> image.verify(n -> {})).isInstanceOf(DecodeException.class);
+            assertThat(problems(image))
+                    .isNotEmpty()
+                    .allSatisfy(line -> assertThat(line).contains(built.blob.toString(), " of /"));
             flip(built.blob, victim.encodedOffset + victim.encodedSize / 2);
             cached.ensure(victim.offset, 10); // mended: the failure was not remembered either
         }
@@ -440,6 +443,37 @@ final class RafsImageTest {
                     .hasMessageContaining("blake3 is ");
             assertThat(cached(image).presentCount()).isZero();
         }
+    }
+
+    @Test
+    void everyDamagedChunkIsFoundAndItsFilesAreNamed() throws Exception {
+        RafsBuilder.Built built = Kind.V1_ZSTD.builder(7).build(directory);
+        List<RafsBuilder.Chunk> victims =
+                built.chunks.stream().filter(c -> c.file.equals("d-noise")).toList();
+        assertThat(victims).hasSizeGreaterThan(1);
+        for (RafsBuilder.Chunk victim : victims) {
+            flip(built.blob, victim.encodedOffset + victim.encodedSize / 2);
+        }
+        try (RafsImage image = open(built)) {
+            assertThat(problems(image))
+                    .hasSize(victims.size())
+                    .allSatisfy(line -> assertThat(line).contains(", of /d-noise): "));
+            List<Long> progress = new ArrayList<>();
+            List<IOException> first = new ArrayList<>();
+            assertThat(image.verify(progress::add, problem -> first.add(problem) && first.size() < 2))
+                    .isFalse();
+            assertThat(first).hasSize(2);
+            assertThat(progress).isSorted();
+            assertThat(cached(image).presentCount()).isZero(); // nothing is kept
+        }
+    }
+
+    /** The messages of all that is wrong with the chunks. */
+    static List<String> problems(RafsImage image) {
+        List<String> problems = new ArrayList<>();
+        assertThat(image.verify(n -> {}, problem -> problems.add(String.valueOf(problem.getMessage()))))
+                .isTrue();
+        return problems;
     }
 
     @Test

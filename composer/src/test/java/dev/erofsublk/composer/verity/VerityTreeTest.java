@@ -4,11 +4,16 @@ package dev.erofsublk.composer.verity;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import dev.erofsublk.composer.AddressSpace;
+import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.Bytes;
 import dev.erofsublk.composer.FlatImage;
+import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.TestImages.Kind;
+import dev.erofsublk.composer.disk.Contents;
 import dev.erofsublk.composer.erofs.ErofsImages;
 import dev.erofsublk.composer.export.RawExport;
+import dev.erofsublk.composer.source.ImageSource;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -39,7 +44,7 @@ class VerityTreeTest {
     void veritysetupAcceptsTheTreeAndRefusesAChangedByte(Kind kind) throws Exception {
         String program = veritysetup();
         Path out = dir.resolve("out");
-        byte[] salt = kind == Kind.B ? HexFormat.of().parseHex("00ff10aa") : new byte[0];
+        Salt salt = kind == Kind.B ? new Salt("00ff10aa") : Salt.NONE;
         try (VerityImage image =
                 VerityImage.of(ErofsImages.fromFiles(kind.meta(), kind.blobs()), salt, 3, done -> {})) {
             RawExport.write(image.flat(), out, false, done -> {});
@@ -59,6 +64,29 @@ class VerityTreeTest {
             assertThat(image.tree().openCommand("/dev/ublkb0", "root"))
                     .startsWith("veritysetup open /dev/ublkb0 root /dev/ublkb0 "
                             + image.tree().rootHash() + " --no-superblock");
+        }
+    }
+
+    /** What a device with a tree serves is what an export with one is, and whoever opens it again serves the same. */
+    @ParameterizedTest
+    @EnumSource
+    void aSourceWithATreeYieldsTheExportsBytesEachTimeItIsOpened(Kind kind) throws Exception {
+        ImageSource data = new ImageSource(null, kind.meta(), kind.blobs(), null, null, List.of(), null);
+        Path out = dir.resolve("out");
+        Salt salt = new Salt("0123");
+        try (Image image = data.open();
+                VerityImage tree = VerityImage.of(image, salt, 2, done -> {})) {
+            RawExport.write(tree.flat(), out, false, done -> {});
+        }
+        for (int i = 0; i < 2; i++) {
+            try (Image image = data.withVerity(salt).open();
+                    AddressSpace space = AddressSpace.map(image.flat())) {
+                assertThat(Contents.mismatch(image.flat(), out)).isEqualTo(-1);
+                assertThat(space.size()).isEqualTo(Files.size(out));
+                assertThat(image.flat().sources().stream()
+                                .filter(source -> source instanceof Blob blob && blob.isOwn()))
+                        .hasSize(1);
+            }
         }
     }
 
@@ -89,7 +117,7 @@ class VerityTreeTest {
         FlatImage flat = FlatImage.builder(512)
                 .append(data.length, new Bytes("data", data), 0)
                 .build();
-        VerityTree tree = VerityTree.build(flat, block, salt, 2, done -> {});
+        VerityTree tree = VerityTree.build(flat, block, new Salt(HexFormat.of().formatHex(salt)), 2, done -> {});
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment bytes = arena.allocate(Math.max(1, tree.blob().size()));
             bytes = bytes.asSlice(0, tree.blob().size());
@@ -113,8 +141,8 @@ class VerityTreeTest {
                 .append(data.length, new Bytes("zeros", data), 0)
                 .build();
         FlatImage holes = FlatImage.builder(4096).zeros(data.length).build();
-        VerityTree one = VerityTree.build(flat, 4096, new byte[] {1}, 2, done -> {});
-        VerityTree two = VerityTree.build(holes, 4096, new byte[] {1}, 2, done -> {});
+        VerityTree one = VerityTree.build(flat, 4096, new Salt("01"), 2, done -> {});
+        VerityTree two = VerityTree.build(holes, 4096, new Salt("01"), 2, done -> {});
         assertThat(one.rootHash()).isEqualTo(two.rootHash());
         one.blob().close();
         two.blob().close();

@@ -70,7 +70,7 @@ class VhdQemuTest {
         Path raw = QemuImg.raw(folder.resolve("disk.raw"), size, size);
         Path image = folder.resolve("ours.vhd");
         try (RawImage source = RawImage.open(raw)) {
-            VhdWriter.write(source.flat(), image);
+            VhdWriter.write(source.flat(), image, false, done -> {});
             assertQemuReads(image, source.flat());
         }
     }
@@ -82,7 +82,7 @@ class VhdQemuTest {
         QemuImg.run("convert", "-q", "-O", "vpc", "-o", "force_size=on", raw, dynamic);
         Path fixed = folder.resolve("fixed.vhd");
         try (VhdImage source = VhdImage.open(dynamic, Confinement.OWN_FOLDER)) {
-            VhdWriter.write(source.flat(), fixed);
+            VhdWriter.write(source.flat(), fixed, false, done -> {});
             assertQemuReads(fixed, source.flat());
             assertQemuReads(dynamic, source.flat());
         }

@@ -12,6 +12,7 @@ import dev.erofsublk.composer.RawImage;
 import dev.erofsublk.composer.disk.Contents;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Instant;
@@ -41,7 +42,7 @@ class VhdWriterTest {
         byte[] expected = Contents.of(image);
 
         Path target = folder.resolve("disk.vhd");
-        VhdWriter.write(image, target, ID, TIME);
+        VhdWriter.write(image, target, false, done -> {}, ID, TIME);
 
         try (VhdImage written = VhdImage.open(target, Confinement.OWN_FOLDER)) {
             assertThat(Arrays.mismatch(Contents.of(written.flat()), expected)).isEqualTo(-1);
@@ -52,8 +53,8 @@ class VhdWriterTest {
     @Test
     void theSameDeviceIdentityAndTimeMakeTheSameFile() throws IOException {
         FlatImage image = FlatImage.builder(512).zeros(4096).build();
-        VhdWriter.write(image, folder.resolve("a.vhd"), ID, TIME);
-        VhdWriter.write(image, folder.resolve("b.vhd"), ID, TIME);
+        VhdWriter.write(image, folder.resolve("a.vhd"), false, done -> {}, ID, TIME);
+        VhdWriter.write(image, folder.resolve("b.vhd"), false, done -> {}, ID, TIME);
 
         assertThat(folder.resolve("a.vhd")).hasSameBinaryContentAs(folder.resolve("b.vhd"));
     }
@@ -65,7 +66,7 @@ class VhdWriterTest {
                 .append(1 << 20, new Bytes("zeros that are stored", new byte[1 << 20]), 0)
                 .build();
         Path target = folder.resolve("disk.vhd");
-        VhdWriter.write(image, target);
+        VhdWriter.write(image, target, false, done -> {});
 
         assertThat(Files.size(target)).isEqualTo((1L << 40) + (1 << 20) + 512);
         Process stat = new ProcessBuilder("stat", "-c", "%b", target.toString()).start();
@@ -82,7 +83,8 @@ class VhdWriterTest {
         Path raw = Files.write(folder.resolve("raw"), new byte[8192]);
         try (RawImage source = RawImage.open(raw)) {
             Files.write(raw, new byte[4096]); // shorter than when it was opened
-            assertThatThrownBy(() -> VhdWriter.write(source.flat(), target)).isInstanceOf(ImageException.class);
+            assertThatThrownBy(() -> VhdWriter.write(source.flat(), target, true, done -> {}))
+                    .isInstanceOf(ImageException.class);
         }
         assertThat(target).hasContent("as it was");
         try (var files = Files.list(folder)) {
@@ -92,9 +94,20 @@ class VhdWriterTest {
     }
 
     @Test
+    void anExistingFileIsReplacedOnlyIfThatIsWanted() throws IOException {
+        Path target = Files.writeString(folder.resolve("disk.vhd"), "precious");
+        FlatImage image = FlatImage.builder(512).zeros(4096).build();
+        assertThatThrownBy(() -> VhdWriter.write(image, target, false, done -> {}))
+                .isInstanceOf(FileAlreadyExistsException.class);
+        assertThat(target).hasContent("precious");
+        VhdWriter.write(image, target, true, done -> {});
+        assertThat(target).hasSize(4096 + 512);
+    }
+
+    @Test
     void aDeviceTooLargeForTheFormatIsRefused() {
         FlatImage image = FlatImage.builder(512).zeros(VhdWriter.MAX_SIZE + 512).build();
-        assertThatThrownBy(() -> VhdWriter.write(image, folder.resolve("disk.vhd")))
+        assertThatThrownBy(() -> VhdWriter.write(image, folder.resolve("disk.vhd"), false, done -> {}))
                 .isInstanceOf(ImageException.class)
                 .hasMessageContaining("the limit of VHD");
         assertThat(folder).isEmptyDirectory();

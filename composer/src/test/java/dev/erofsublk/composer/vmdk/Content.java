@@ -5,21 +5,53 @@ import dev.erofsublk.composer.Confinement;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Zeros;
+import dev.erofsublk.composer.cache.CacheDirectory;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.Arrays;
 import java.util.HexFormat;
+import java.util.stream.Stream;
 
 /** The whole of a device, read extent by extent. */
 final class Content {
     private static final int CHUNK = 1 << 20;
 
+    private static final CacheDirectory CACHE = CacheDirectory.at(temporary());
+
     private Content() {}
+
+    /** Opens a disk; what has to be decoded goes to a directory that ends with the tests. */
+    static VmdkImage open(Path image, Confinement confinement) throws IOException {
+        return VmdkImage.open(image, confinement, CACHE);
+    }
+
+    private static Path temporary() {
+        try {
+            Path directory = Files.createTempDirectory("erofs-ublk-grains-");
+            Runtime.getRuntime().addShutdownHook(new Thread(() -> delete(directory)));
+            return directory;
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    private static void delete(Path directory) {
+        try (Stream<Path> files = Files.list(directory)) {
+            for (Path file : files.toList()) {
+                Files.delete(file);
+            }
+            Files.delete(directory);
+        } catch (IOException e) {
+            System.err.println(e);
+        }
+    }
 
     @FunctionalInterface
     interface Sink {
@@ -28,7 +60,7 @@ final class Content {
 
     /** The sha256 of the disk at {@code image}. */
     static String sha256(Path image) throws IOException {
-        try (VmdkImage disk = VmdkImage.open(image, Confinement.OWN_FOLDER)) {
+        try (VmdkImage disk = open(image, Confinement.OWN_FOLDER)) {
             return sha256(disk.flat());
         }
     }
@@ -67,7 +99,7 @@ final class Content {
     }
 
     static byte[] bytes(Path image) throws IOException {
-        try (VmdkImage disk = VmdkImage.open(image, Confinement.OWN_FOLDER)) {
+        try (VmdkImage disk = open(image, Confinement.OWN_FOLDER)) {
             return bytes(disk.flat());
         }
     }

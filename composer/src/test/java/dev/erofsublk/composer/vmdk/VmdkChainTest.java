@@ -283,7 +283,7 @@ class VmdkChainTest {
                 folder.resolve("c.vmdk"),
                 child(1000, "2", parent("1", "base.vmdk")).build());
         int before = openFiles();
-        VmdkImage image = VmdkImage.open(folder.resolve("c.vmdk"), Confinement.OWN_FOLDER);
+        VmdkImage image = Content.open(folder.resolve("c.vmdk"), Confinement.OWN_FOLDER);
         assertThat(openFiles()).isEqualTo(before + 2);
         image.close();
         image.close();

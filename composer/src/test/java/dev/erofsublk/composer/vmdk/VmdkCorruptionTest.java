@@ -75,7 +75,7 @@ class VmdkCorruptionTest {
 
     private List<String> extents(Fixture fixture) throws IOException {
         Path disk = fixture.write(folder, fixture.damagedFile());
-        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER)) {
+        try (VmdkImage image = Content.open(disk, Confinement.OWN_FOLDER)) {
             return extents(image.flat());
         }
     }
@@ -120,7 +120,7 @@ class VmdkCorruptionTest {
     private String outcome(Fixture fixture, byte[] file) throws IOException {
         Path disk = fixture.write(folder, file);
         long before = allocated();
-        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER)) {
+        try (VmdkImage image = Content.open(disk, Confinement.OWN_FOLDER)) {
             image.describe(new Description());
             long heap = allocated() - before;
             if (heap > MOST_HEAP) {
@@ -196,7 +196,7 @@ class VmdkCorruptionTest {
         long before = allocated();
         long start = System.nanoTime();
         String outcome;
-        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER)) {
+        try (VmdkImage image = Content.open(disk, Confinement.OWN_FOLDER)) {
             image.describe(new Description());
             if (image.flat().size() < 64 << 20) {
                 Content.eachStored(image.flat(), bytes -> {});

@@ -262,7 +262,7 @@ class VmdkDescriptorTest {
         refused("--allow-dir");
         if (name.equals("../f")) {
             Confinement allowed = new Confinement(List.of(folder));
-            try (VmdkImage image = VmdkImage.open(disk, allowed)) {
+            try (VmdkImage image = Content.open(disk, allowed)) {
                 assertThat(image.flat().size()).isEqualTo(SECTOR);
             }
         }
@@ -277,7 +277,7 @@ class VmdkDescriptorTest {
         describeExtents(lines.toString());
         int before = openFiles();
         long start = System.nanoTime();
-        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER)) {
+        try (VmdkImage image = Content.open(disk, Confinement.OWN_FOLDER)) {
             assertThat((System.nanoTime() - start) / 1_000_000).isLessThan(1000);
             assertThat(openFiles() - before).isEqualTo(1);
             assertThat(Arrays.copyOfRange(Content.bytes(image.flat()), SECTOR, 2 * SECTOR))

@@ -130,7 +130,7 @@ class VmdkQemuTest {
         Path disk = folder.resolve("d.vmdk");
         qemu.run(folder, "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=" + form, raw, disk);
         Description description = new Description();
-        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER);
+        try (VmdkImage image = Content.open(disk, Confinement.OWN_FOLDER);
                 Blob expected = Blob.open(raw)) {
             image.describe(description);
             assertThat(description.sections().getOrDefault("extents", List.of()))
@@ -211,7 +211,7 @@ class VmdkQemuTest {
         assertThat(qemu.tryRun(folder, "convert", "-f", "vmdk", "-O", "raw", disk, "out")
                         .code())
                 .isZero();
-        assertThatThrownBy(() -> VmdkImage.open(disk, Confinement.OWN_FOLDER))
+        assertThatThrownBy(() -> Content.open(disk, Confinement.OWN_FOLDER))
                 .hasMessageContaining("a place within the file's 512 bytes");
     }
 }

@@ -46,7 +46,7 @@ class VmdkSamplesTest {
         "vmfs_thick.vmdk,           2097152,  8d43c795d24bce01b49f92744f934c1072210dcac170bb1c83a5aa56df46ab7d"
     })
     void theContentIsThatOfTheManifest(String name, long size, String sha256) throws IOException {
-        try (VmdkImage disk = VmdkImage.open(samples.resolve(name), Confinement.OWN_FOLDER)) {
+        try (VmdkImage disk = Content.open(samples.resolve(name), Confinement.OWN_FOLDER)) {
             assertThat(disk.flat().size()).isEqualTo(size);
             assertThat(Content.sha256(disk.flat())).isEqualTo(sha256);
         }
@@ -65,7 +65,7 @@ class VmdkSamplesTest {
                 "ext.bin | createType is missing, expected a VMDK"
             })
     void whatCannotBeReadRightIsRefusedWithItsReason(String name, String reason) {
-        assertThatThrownBy(() -> VmdkImage.open(samples.resolve(name), Confinement.OWN_FOLDER))
+        assertThatThrownBy(() -> Content.open(samples.resolve(name), Confinement.OWN_FOLDER))
                 .isInstanceOf(ImageException.class)
                 .hasMessageContaining(reason);
     }
@@ -73,7 +73,7 @@ class VmdkSamplesTest {
     @Test
     void theDescriptionShowsTheChainAndItsExtents() throws IOException {
         Description description = new Description();
-        try (VmdkImage disk = VmdkImage.open(samples.resolve("cowd.vmdk"), Confinement.OWN_FOLDER)) {
+        try (VmdkImage disk = Content.open(samples.resolve("cowd.vmdk"), Confinement.OWN_FOLDER)) {
             disk.describe(description);
         }
         List<Map<String, Object>> images = description.sections().getOrDefault("vmdk", List.of());

@@ -7,6 +7,8 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.erofsublk.composer.Confinement;
 import dev.erofsublk.composer.Decoded;
 import dev.erofsublk.composer.ImageException;
+import dev.erofsublk.composer.cache.CacheDirectory;
+import dev.erofsublk.composer.cache.CachedSource;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.ValueLayout;
@@ -19,6 +21,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.FileTime;
 import java.util.Arrays;
 import java.util.Random;
 import org.junit.jupiter.api.BeforeEach;
@@ -136,7 +139,7 @@ class VmdkSparseTest {
         b.compressed = true;
         b.redundant = false;
         write(b.build());
-        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER)) {
+        try (VmdkImage image = Content.open(disk, Confinement.OWN_FOLDER)) {
             Decoded decoded = image.flat().sources().stream()
                     .filter(Decoded.class::isInstance)
                     .map(Decoded.class::cast)
@@ -318,7 +321,7 @@ class VmdkSparseTest {
         file[at + 12 + size - 1] ^= 1; // the Adler-32
         write(file);
         byte[] expected = b.expected();
-        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER)) {
+        try (VmdkImage image = Content.open(disk, Confinement.OWN_FOLDER)) {
             Decoded decoded = (Decoded) image.flat().extent(0).source();
             assertThatThrownBy(() -> decoded.ensure(3 * 8192, 8192))
                     .isInstanceOf(ImageException.class)
@@ -363,6 +366,45 @@ class VmdkSparseTest {
         refused(file, "descriptorSize is 1, expected a size that holds all of the text");
     }
 
+    @Test
+    void decodedGrainsAreFoundAgainByWhoOpensTheSameFileAndNotByWhoOpensAnother() throws IOException {
+        SparseBuilder b = new SparseBuilder(1000, 8, "d.vmdk").fill(random, 50);
+        b.compressed = true;
+        b.redundant = false;
+        Files.write(disk, b.build());
+        CacheDirectory cache = CacheDirectory.at(folder.resolve("cache"));
+        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER, cache)) {
+            assertThat(decoded(image).presentCount()).isZero();
+            assertThat(Content.bytes(image.flat())).isEqualTo(b.expected());
+        }
+        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER, cache)) {
+            assertThat(decoded(image).presentCount())
+                    .isEqualTo(decoded(image).pieces().count());
+            assertThat(Content.bytes(image.flat())).isEqualTo(b.expected());
+        }
+        Files.setLastModifiedTime(disk, FileTime.fromMillis(1));
+        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER, cache)) {
+            assertThat(decoded(image).presentCount()).isZero();
+        }
+    }
+
+    @Test
+    void aDiskWithoutCompressedGrainsNeedsNoCache() throws IOException {
+        SparseBuilder b = new SparseBuilder(1000, 8, "d.vmdk").fill(random, 50);
+        Files.write(disk, b.build());
+        Path cache = folder.resolve("cache");
+        VmdkImage.open(disk, Confinement.OWN_FOLDER, CacheDirectory.at(cache)).close();
+        assertThat(cache).doesNotExist();
+    }
+
+    private static CachedSource decoded(VmdkImage image) {
+        return image.flat().sources().stream()
+                .filter(CachedSource.class::isInstance)
+                .map(CachedSource.class::cast)
+                .findFirst()
+                .orElseThrow();
+    }
+
     @ParameterizedTest
     @CsvSource({"1, 1000, 1, 1000", "16, 1000000, 250, 10000"})
     void openingATerabyteIsQuick(int tebibytes, int grains, int perTable, int millis) throws IOException {
@@ -370,7 +412,7 @@ class VmdkSparseTest {
         ThreadMXBean clock = ManagementFactory.getThreadMXBean();
         long wall = System.nanoTime();
         long start = clock.getCurrentThreadCpuTime(); // the machine may be busy with other things
-        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER)) {
+        try (VmdkImage image = Content.open(disk, Confinement.OWN_FOLDER)) {
             long took = (clock.getCurrentThreadCpuTime() - start) / 1_000_000;
             System.out.printf(
                     "%d TiB with %d grains opened in %d ms of processor time, %d ms in all%n",

@@ -11,6 +11,8 @@ import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.ImageException;
 import java.io.IOException;
 import java.io.RandomAccessFile;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -81,7 +83,7 @@ class VmdkWriterTest {
         for (int round = 0; round < 5; round++) {
             try (FlatImage image = randomImage()) {
                 byte[] expected = Content.bytes(image);
-                VmdkDescriptorWriter.write(image, out);
+                VmdkDescriptorWriter.write(image, out, true);
                 Content.assertSame("round " + round + ", seed " + seed, Content.bytes(out), expected);
             }
         }
@@ -91,7 +93,7 @@ class VmdkWriterTest {
     void aDescriptorOverAnyImageIsReadRightByQemu() throws IOException {
         for (int round = 0; round < 3; round++) {
             try (FlatImage image = randomImage()) {
-                VmdkDescriptorWriter.write(image, out);
+                VmdkDescriptorWriter.write(image, out, true);
                 assertQemuReads(out, Content.bytes(image));
             }
         }
@@ -106,7 +108,7 @@ class VmdkWriterTest {
         FlatImage.Builder b = FlatImage.builder(SECTOR);
         b.append(5L << 30, Blob.open(big), 0).zeros((2L << 30) + SECTOR);
         try (FlatImage image = b.build()) {
-            VmdkDescriptorWriter.write(image, out);
+            VmdkDescriptorWriter.write(image, out, true);
         }
         Path real = folder.toRealPath();
         assertThat(Files.readAllLines(out))
@@ -119,7 +121,7 @@ class VmdkWriterTest {
                         "RW 1 FLAT \"" + real + "/out-zeros.raw\" 0");
         assertThat(Files.readAllLines(out)).noneMatch(line -> line.contains("ZERO"));
         assertThat(folder.resolve("out-zeros.raw")).hasSize(2L << 30);
-        try (VmdkImage image = VmdkImage.open(out, Confinement.OWN_FOLDER)) {
+        try (VmdkImage image = Content.open(out, Confinement.OWN_FOLDER)) {
             assertThat(image.flat().size()).isEqualTo((7L << 30) + SECTOR);
         }
     }
@@ -132,11 +134,11 @@ class VmdkWriterTest {
                 FlatImage second = FlatImage.builder(SECTOR)
                         .append(SECTOR, new Bytes("x", filled(1)), 0)
                         .build()) {
-            VmdkDescriptorWriter.write(first, out);
+            VmdkDescriptorWriter.write(first, out, true);
             String one = Files.readString(out);
-            VmdkDescriptorWriter.write(first, out);
+            VmdkDescriptorWriter.write(first, out, true);
             assertThat(Files.readString(out)).isEqualTo(one);
-            VmdkDescriptorWriter.write(second, out);
+            VmdkDescriptorWriter.write(second, out, true);
             assertThat(Files.readString(out)).isNotEqualTo(one);
         }
     }
@@ -155,7 +157,7 @@ class VmdkWriterTest {
                         .append(4096, new Bytes("b", new byte[4096]), 0)
                         .append(4096, blob, 0)
                         .build()) {
-            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, out))
+            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, out, true))
                     .isInstanceOf(ImageException.class)
                     .hasMessageContaining("quote or line break");
         }
@@ -169,7 +171,7 @@ class VmdkWriterTest {
         Path file = Files.write(deep.resolve("x"), new byte[SECTOR]);
         try (FlatImage image =
                 FlatImage.builder(SECTOR).append(SECTOR, Blob.open(file), 0).build()) {
-            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, out))
+            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, out, true))
                     .isInstanceOf(ImageException.class)
                     .hasMessageContaining("at most 511 bytes");
         }
@@ -183,7 +185,7 @@ class VmdkWriterTest {
                 b.append(SECTOR, blob, (i * 7L % 2000) * SECTOR);
             }
             FlatImage image = b.build();
-            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, out))
+            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, out, true))
                     .isInstanceOf(ImageException.class)
                     .hasMessageContaining("at most 1048575");
         }
@@ -197,13 +199,67 @@ class VmdkWriterTest {
     }
 
     @Test
+    void aNameOfItsOwnFilesIsRefusedToo() throws IOException {
+        Path quoted = folder.resolve("q\"uote.vmdk");
+        try (FlatImage image = FlatImage.builder(SECTOR).zeros(SECTOR).build()) {
+            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, quoted, false))
+                    .isInstanceOf(ImageException.class)
+                    .hasMessageContaining("quote or line break");
+        }
+        assertThat(folder).isEmptyDirectory();
+    }
+
+    @Test
+    void noFileIsReplacedUnlessThatIsWantedAndNoneOfTheImageEver() throws IOException {
+        Path zeros = Files.writeString(folder.resolve("out-zeros.raw"), "precious");
+        try (FlatImage image = FlatImage.builder(SECTOR).zeros(SECTOR).build()) {
+            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, out, false))
+                    .isInstanceOf(FileAlreadyExistsException.class)
+                    .hasMessageContaining("out-zeros.raw");
+            assertThat(zeros).hasContent("precious");
+        }
+        assertOnlyFile("out-zeros.raw");
+        Files.write(zeros, new byte[SECTOR]);
+        FlatImage.Builder b = FlatImage.builder(SECTOR).zeros(SECTOR).append(SECTOR, Blob.open(zeros), 0);
+        try (FlatImage image = b.build()) {
+            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, out, true))
+                    .isInstanceOf(FileSystemException.class)
+                    .hasMessageContaining("it is a part of the image");
+        }
+        assertOnlyFile("out-zeros.raw");
+    }
+
+    @Test
+    void aBlobThatChangedIsRefused() throws IOException {
+        try (Blob blob = blob("a", 4096);
+                FlatImage image =
+                        FlatImage.builder(SECTOR).append(4096, blob, 0).build()) {
+            Files.write(folder.resolve("a"), new byte[8192]);
+            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, out, false))
+                    .isInstanceOf(ImageException.class)
+                    .hasMessageContaining("as when it was opened and checked");
+        }
+        assertOnlyFile("a");
+    }
+
+    @Test
+    void theContentIdIsEightDigitsAndNeverThatOfNoParent() throws IOException {
+        assertThat(VmdkDescriptorWriter.text("twoGbMaxExtentFlat", -1, "", SECTOR))
+                .contains("\nCID=00000000\n");
+        try (FlatImage image = randomImage()) {
+            VmdkDescriptorWriter.write(image, out, false);
+        }
+        assertThat(Files.readString(out)).containsPattern("\nCID=[0-9a-f]{8}\nparentCID=ffffffff\n");
+    }
+
+    @Test
     void aBlobThatWasReplacedUnderItsNameIsRefused() throws IOException {
         try (Blob blob = blob("a", 4096);
                 FlatImage image =
                         FlatImage.builder(SECTOR).append(4096, blob, 0).build()) {
             Files.move(folder.resolve("a"), folder.resolve("old"));
             Files.write(folder.resolve("a"), new byte[4096]);
-            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, out))
+            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image, out, true))
                     .isInstanceOf(ImageException.class)
                     .hasMessageContaining("the file that is open");
         }
@@ -215,11 +271,11 @@ class VmdkWriterTest {
         b.compressed = true;
         b.redundant = false;
         Path disk = Files.write(folder.resolve("d.vmdk"), b.build());
-        try (VmdkImage image = VmdkImage.open(disk, Confinement.OWN_FOLDER)) {
-            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image.flat(), out))
+        try (VmdkImage image = Content.open(disk, Confinement.OWN_FOLDER)) {
+            assertThatThrownBy(() -> VmdkDescriptorWriter.write(image.flat(), out, true))
                     .isInstanceOf(ImageException.class)
                     .hasMessageContaining("export --raw");
-            VmdkStreamWriter.write(image.flat(), out, 6);
+            VmdkStreamWriter.write(image.flat(), out, true, 6, done -> {});
         }
         Content.assertSame("stream of a stream", Content.bytes(out), b.expected());
     }
@@ -228,7 +284,7 @@ class VmdkWriterTest {
     void aStreamOfAnyImageIsReadRight() throws IOException {
         for (int round = 0; round < 5; round++) {
             try (FlatImage image = randomImage()) {
-                VmdkStreamWriter.write(image, out, 1 + random.nextInt(9));
+                VmdkStreamWriter.write(image, out, true, 1 + random.nextInt(9), done -> {});
                 Content.assertSame("round " + round + ", seed " + seed, Content.bytes(out), Content.bytes(image));
             }
         }
@@ -237,7 +293,7 @@ class VmdkWriterTest {
     @Test
     void aStreamOfNothingButZerosIsReadRight() throws IOException {
         try (FlatImage image = FlatImage.builder(SECTOR).zeros(100 << 20).build()) {
-            VmdkStreamWriter.write(image, out, 6);
+            VmdkStreamWriter.write(image, out, true, 6, done -> {});
         }
         assertThat(out).hasSize(128 * SECTOR + 5 * SECTOR);
         assertThat(Content.bytes(out)).isEqualTo(new byte[100 << 20]);
@@ -248,7 +304,7 @@ class VmdkWriterTest {
     void aStreamOfAnyImageIsReadRightByQemu() throws IOException {
         for (int round = 0; round < 3; round++) {
             try (FlatImage image = randomImage()) {
-                VmdkStreamWriter.write(image, out, 6);
+                VmdkStreamWriter.write(image, out, true, 6, done -> {});
                 assertQemuReads(out, Content.bytes(image));
                 String check = new Tool("qemu-img").run(folder, "check", "-f", "vmdk", out);
                 assertThat(check).contains("No errors were found");
@@ -259,7 +315,7 @@ class VmdkWriterTest {
     @Test
     void aStreamIsReadRightBySevenZip() throws IOException {
         try (FlatImage image = randomImage()) {
-            VmdkStreamWriter.write(image, out, 6);
+            VmdkStreamWriter.write(image, out, true, 6, done -> {});
             Tool sevenZip = new Tool("7zz");
             sevenZip.run(folder, "e", "-y", "-tVMDK", "-oout", out);
             try (Stream<Path> files = Files.list(folder.resolve("out"))) {
