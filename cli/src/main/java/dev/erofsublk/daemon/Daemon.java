@@ -19,6 +19,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentSkipListMap;
+import java.util.concurrent.atomic.AtomicLong;
 
 /**
  * The devices that this process serves.
@@ -36,6 +37,7 @@ public final class Daemon {
     private final AllowedPaths allowed;
     private final boolean endsWithLastDevice;
     private final Map<Integer, ServedDevice> served = new ConcurrentSkipListMap<>();
+    private final AtomicLong takeovers = new AtomicLong();
     /** Guards the two below: how many adds are on their way, and whether any more are taken. */
     private final Object admission = new Object();
 
@@ -140,6 +142,7 @@ public final class Daemon {
             } else {
                 ServedDevice again = device.recoverAgain(PATIENCE);
                 keep(again);
+                takeovers.incrementAndGet();
                 Log.warn(
                         "%s lost its queues and was taken over again",
                         device.info().blockPath());
@@ -179,6 +182,11 @@ public final class Daemon {
     /** What is served now, by ascending id. */
     Collection<ServedDevice> devices() {
         return served.values();
+    }
+
+    /** How many devices this process has taken over. */
+    long takeovers() {
+        return takeovers.get();
     }
 
     /** The ids of all devices that are written down. */
@@ -239,6 +247,7 @@ public final class Daemon {
         MappedImage mapped = prepared.take(record);
         ServedDevice device = ServedDevice.recover(record, mapped, PATIENCE);
         keep(device);
+        takeovers.incrementAndGet();
         Log.info(
                 "%s is taken over, %d ms, and serves %s",
                 device.info().blockPath(),

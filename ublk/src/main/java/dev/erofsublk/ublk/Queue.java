@@ -249,6 +249,7 @@ final class Queue implements AutoCloseable {
         int length = (int) Math.min(bytes, space.runEnd(run) - offset);
         long position = space.position(run, address);
         if (!residency.covers(position, length) && !loading.isLoaded(position, length)) {
+            counters.cold();
             loading.start(tag, offset, position, length);
             return;
         }
