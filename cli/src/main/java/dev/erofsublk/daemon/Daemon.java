@@ -263,7 +263,7 @@ public final class Daemon {
                 return false;
             }
             if (info.state() == DeviceState.DEAD) {
-                control.delete(record.id()); // it was not yet, or no longer, to be read
+                control.deleteSoon(record.id()); // it was not yet, or no longer, to be read; somebody may have it open
                 return false;
             }
             return true;

@@ -8,7 +8,9 @@ import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.Decoded;
 import dev.erofsublk.composer.FlatImage;
+import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.Linux;
+import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -71,8 +73,16 @@ class QuiesceTest {
         } finally {
             held.mayGoOn.countDown();
             device.release();
+            remove(control, id);
+        }
+    }
+
+    private static void remove(ControlDevice control, int id) throws LinuxException {
+        try {
             control.stop(id);
             control.deleteSoon(id);
+        } catch (LinuxException e) {
+            assertThat(e.errno()).isEqualTo(Errno.ENODEV); // gone already, as it should be
         }
     }
 
