@@ -83,6 +83,12 @@ final class AddCommand implements Callable<Integer> {
 
         @Option(names = "--fail-io", description = "Readers get errors until the device is taken over (Linux 6.13).")
         boolean failIo;
+
+        @Option(
+                names = "--unprivileged",
+                description = "A device of this user, without CAP_SYS_ADMIN (Linux 6.3); it ends with its server."
+                        + " /dev/ublk-control and the new nodes have to be this user's to open: see packaging/.")
+        boolean unprivileged;
     }
 
     @Spec
@@ -99,12 +105,17 @@ final class AddCommand implements Callable<Integer> {
 
     private int askDaemon() throws IOException, InterruptedException {
         SourceSpec image = source.spec();
-        DeviceSpec device = new DeviceSpec(image, id, queues, depth, checkedBlockSize(4096), recovery(), false);
+        DeviceSpec device =
+                new DeviceSpec(image, id, queues, depth, checkedBlockSize(4096), recovery(), unprivileged());
         DaemonLauncher.ask(device.toJson().put("command", "add"), answer -> {
             System.out.println(answer.string("device"));
             System.out.flush();
         });
         return 0;
+    }
+
+    private boolean unprivileged() {
+        return onDeath != null && onDeath.unprivileged;
     }
 
     private Recovery recovery() throws IOException {

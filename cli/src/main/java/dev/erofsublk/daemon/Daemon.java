@@ -7,6 +7,7 @@ import dev.erofsublk.ublk.DeviceInfo;
 import dev.erofsublk.ublk.DeviceState;
 import dev.erofsublk.ublk.Recovery;
 import dev.erofsublk.uring.Errno;
+import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -64,7 +65,7 @@ public final class Daemon {
         try {
             ServedDevice device = ServedDevice.add(spec, allowed, state);
             keep(device);
-            awaitNode(Path.of(device.info().blockPath()));
+            awaitNode(Path.of(device.info().blockPath()), spec.unprivileged());
             Log.info("%s serves %s", device.info().blockPath(), spec.source());
             return device;
         } catch (LinuxException e) {
@@ -97,9 +98,14 @@ public final class Daemon {
         };
     }
 
-    private static void awaitNode(Path node) throws IOException {
-        for (int tries = 0; !Files.exists(node); tries++) {
+    /** For a plain user that includes that udev has made it theirs. */
+    private static void awaitNode(Path node, boolean own) throws IOException {
+        for (int tries = 0; !(own ? Files.isReadable(node) : Files.exists(node)); tries++) {
             if (tries == NODE_TRIES) {
+                if (Files.exists(node)) {
+                    Log.warn("%s may not be read by user id %d: see packaging/", node, Linux.effectiveUserId());
+                    return;
+                }
                 throw new DaemonException(node + " did not appear: is devtmpfs mounted on /dev?");
             }
             pause(NODE_RETRY_MILLIS);
