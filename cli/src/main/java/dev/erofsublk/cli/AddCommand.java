@@ -94,6 +94,12 @@ final class AddCommand implements Callable<Integer> {
 
         @Option(names = "--fail-io", description = "Readers get errors until the device is taken over (Linux 6.13).")
         boolean failIo;
+
+        @Option(
+                names = "--unprivileged",
+                description = "A device of this user, without CAP_SYS_ADMIN (Linux 6.3); it ends with its server."
+                        + " /dev/ublk-control and the new nodes have to be this user's to open: see packaging/.")
+        boolean unprivileged;
     }
 
     @Spec
@@ -110,7 +116,7 @@ final class AddCommand implements Callable<Integer> {
 
     private int askDaemon() throws IOException, InterruptedException {
         DeviceSpec device =
-                new DeviceSpec(image(), id, queues, depth, checkedBlockSize(4096), recovery(), false, verify);
+                new DeviceSpec(image(), id, queues, depth, checkedBlockSize(4096), recovery(), unprivileged(), verify);
         DaemonLauncher.ask(device.toJson().put("command", "add"), answer -> {
             if (answer.has("root_hash")) {
                 showTree(answer.string("root_hash"), answer.string("veritysetup"));
@@ -132,6 +138,10 @@ final class AddCommand implements Callable<Integer> {
     private static void showTree(String rootHash, String openCommand) {
         System.err.println("root hash  " + rootHash);
         System.err.println(openCommand);
+    }
+
+    private boolean unprivileged() {
+        return onDeath != null && onDeath.unprivileged;
     }
 
     private Recovery recovery() throws IOException {

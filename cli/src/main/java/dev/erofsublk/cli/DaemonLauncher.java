@@ -71,7 +71,7 @@ final class DaemonLauncher {
     private static void become(StateDirectory state, StateDirectory.Lock lock, JsonObject request, Answer answer)
             throws IOException, InterruptedException {
         Log.to(state.log());
-        DaemonProcess process = new DaemonProcess(state, new DaemonProcess.Options(List.of(), false, true));
+        DaemonProcess process = new DaemonProcess(state, new DaemonProcess.Options(List.of(), false, true, null));
         process.serve(lock, ready -> {
             answer.accept(ask(ready, request)
                     .orElseThrow(() -> new CommandException("the daemon of this process does not listen")));

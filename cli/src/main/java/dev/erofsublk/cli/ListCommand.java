@@ -104,12 +104,19 @@ final class ListCommand implements Callable<Integer> {
                 info.maxIoBytes(), info.pid(), info.flags(), info.state());
         if (entry.daemon != null) {
             System.out.printf(
-                    "\tsource %s requests %d bytes %d errors %d%n",
+                    "\tsource %s requests %d bytes %d errors %d cold %d resident %d%%%n",
                     entry.daemon.string("source"),
                     entry.daemon.number("requests"),
                     entry.daemon.number("bytes"),
-                    entry.daemon.number("errors"));
+                    entry.daemon.number("errors"),
+                    entry.daemon.number("cold_reads"),
+                    residentPercent(entry));
         }
+    }
+
+    private static long residentPercent(Entry entry) throws IOException {
+        long size = entry.parameters.sectors() << 9;
+        return entry.daemon == null || size == 0 ? 0 : entry.daemon.number("resident") * 100 / size;
     }
 
     private static void writeJson(JsonGenerator out, List<Entry> entries) throws IOException {
@@ -134,6 +141,8 @@ final class ListCommand implements Callable<Integer> {
                 out.writeNumberField("requests", entry.daemon.number("requests"));
                 out.writeNumberField("bytes", entry.daemon.number("bytes"));
                 out.writeNumberField("errors", entry.daemon.number("errors"));
+                out.writeNumberField("cold_reads", entry.daemon.number("cold_reads"));
+                out.writeNumberField("resident", entry.daemon.number("resident"));
             }
             out.writeEndObject();
         }

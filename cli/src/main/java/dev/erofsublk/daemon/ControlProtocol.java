@@ -148,7 +148,9 @@ final class ControlProtocol {
                     .put("depth", device.info().depth())
                     .put("requests", counters.requests())
                     .put("bytes", counters.bytes())
-                    .put("errors", counters.errors());
+                    .put("errors", counters.errors())
+                    .put("cold_reads", counters.coldReads())
+                    .put("resident", device.residentBytes());
             if (times) {
                 json.put("sampled_us", counters.sampledMicros()).put("sampled_ns_sum", counters.sampledNanos());
             }

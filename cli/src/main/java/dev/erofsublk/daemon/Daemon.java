@@ -7,6 +7,7 @@ import dev.erofsublk.ublk.DeviceInfo;
 import dev.erofsublk.ublk.DeviceState;
 import dev.erofsublk.ublk.Recovery;
 import dev.erofsublk.uring.Errno;
+import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -19,6 +20,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentSkipListMap;
+import java.util.concurrent.atomic.AtomicLong;
 
 /**
  * The devices that this process serves.
@@ -36,6 +38,7 @@ public final class Daemon {
     private final AllowedPaths allowed;
     private final boolean endsWithLastDevice;
     private final Map<Integer, ServedDevice> served = new ConcurrentSkipListMap<>();
+    private final AtomicLong takeovers = new AtomicLong();
     /** Guards the two below: how many adds are on their way, and whether any more are taken. */
     private final Object admission = new Object();
 
@@ -62,7 +65,7 @@ public final class Daemon {
         try {
             ServedDevice device = ServedDevice.add(spec, allowed, state);
             keep(device);
-            awaitNode(Path.of(device.info().blockPath()));
+            awaitNode(Path.of(device.info().blockPath()), spec.unprivileged());
             Log.info("%s serves %s", device.info().blockPath(), spec.source());
             return device;
         } catch (LinuxException e) {
@@ -95,9 +98,14 @@ public final class Daemon {
         };
     }
 
-    private static void awaitNode(Path node) throws IOException {
-        for (int tries = 0; !Files.exists(node); tries++) {
+    /** For a plain user that includes that udev has made it theirs. */
+    private static void awaitNode(Path node, boolean own) throws IOException {
+        for (int tries = 0; !(own ? Files.isReadable(node) : Files.exists(node)); tries++) {
             if (tries == NODE_TRIES) {
+                if (Files.exists(node)) {
+                    Log.warn("%s may not be read by user id %d: see packaging/", node, Linux.effectiveUserId());
+                    return;
+                }
                 throw new DaemonException(node + " did not appear: is devtmpfs mounted on /dev?");
             }
             pause(NODE_RETRY_MILLIS);
@@ -140,6 +148,7 @@ public final class Daemon {
             } else {
                 ServedDevice again = device.recoverAgain(PATIENCE);
                 keep(again);
+                takeovers.incrementAndGet();
                 Log.warn(
                         "%s lost its queues and was taken over again",
                         device.info().blockPath());
@@ -179,6 +188,11 @@ public final class Daemon {
     /** What is served now, by ascending id. */
     Collection<ServedDevice> devices() {
         return served.values();
+    }
+
+    /** How many devices this process has taken over. */
+    long takeovers() {
+        return takeovers.get();
     }
 
     /** The ids of all devices that are written down. */
@@ -239,6 +253,7 @@ public final class Daemon {
         MappedImage mapped = prepared.take(record);
         ServedDevice device = ServedDevice.recover(record, mapped, PATIENCE);
         keep(device);
+        takeovers.incrementAndGet();
         Log.info(
                 "%s is taken over, %d ms, and serves %s",
                 device.info().blockPath(),
@@ -254,7 +269,7 @@ public final class Daemon {
                 return false;
             }
             if (info.state() == DeviceState.DEAD) {
-                control.delete(record.id()); // it was not yet, or no longer, to be read
+                control.deleteSoon(record.id()); // it was not yet, or no longer, to be read; somebody may have it open
                 return false;
             }
             return true;

@@ -5,8 +5,10 @@ import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.uring.Linux;
 import java.io.EOFException;
 import java.io.IOException;
+import java.net.InetSocketAddress;
 import java.nio.file.Path;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A whole life of a daemon's process: get the lock, take over what is there, listen, serve, end.
@@ -28,8 +30,13 @@ public final class DaemonProcess {
      * @param allowed directories that images may come from; none for no limit
      * @param deleteOnExit whether a signal deletes its devices; else they wait for the next daemon
      * @param endsWithLastDevice whether it ends when its last device is deleted
+     * @param metrics where to answer Prometheus; null for nowhere
      */
-    public record Options(List<Path> allowed, boolean deleteOnExit, boolean endsWithLastDevice) {}
+    public record Options(
+            List<Path> allowed,
+            boolean deleteOnExit,
+            boolean endsWithLastDevice,
+            @Nullable InetSocketAddress metrics) {}
 
     /** What to do once the daemon serves, for example to add the first device. */
     @FunctionalInterface
@@ -115,6 +122,9 @@ public final class DaemonProcess {
         ControlProtocol protocol =
                 new ControlProtocol(daemon, () -> Runtime.getRuntime().halt(0), () -> System.exit(0));
         BlobMonitor.start(daemon);
+        if (options.metrics != null) {
+            MetricsServer.start(options.metrics, () -> Metrics.of(daemon));
+        }
         try (ControlServer server = ControlServer.open(state.socket(), protocol::answer)) {
             Thread hook = new Thread(() -> end(daemon, server), "shutdown");
             Runtime.getRuntime().addShutdownHook(hook);

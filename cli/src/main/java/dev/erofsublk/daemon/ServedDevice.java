@@ -5,6 +5,7 @@ import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.Residency;
 import dev.erofsublk.composer.source.ImageCheck;
 import dev.erofsublk.composer.verity.VerityImage;
 import dev.erofsublk.composer.verity.VerityTree;
@@ -144,6 +145,15 @@ final class ServedDevice implements AutoCloseable {
 
     DeviceCounters counters() {
         return device.counters();
+    }
+
+    /** How much of the image could be read without waiting when it was last looked at; at most its size. */
+    long residentBytes() {
+        Residency residency = mapped.space.residency();
+        long resident = residency.units() - residency.missing();
+        return resident == residency.units()
+                ? image().size()
+                : Math.min(image().size(), resident * Residency.UNIT_BYTES);
     }
 
     void suspect(boolean suspect) {

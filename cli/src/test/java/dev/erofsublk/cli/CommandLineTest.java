@@ -29,6 +29,14 @@ class CommandLineTest {
         assertUsage(
                 "-q is 5000, expected 1 to 4096 (see 'erofs-ublk add --help')", "add", "-q", "5000", "--blobs", "x");
         assertUsage("-n is -7, expected 0 to 1048575 (see 'erofs-ublk add --help')", "add", "-n", "-7", "--blobs", "x");
+        for (String address : new String[] {"x", "0", "70000", "127.0.0.1", "127.0.0.1:", ":9100", "::1:9100x", ""}) {
+            assertUsage(
+                    "--metrics is '" + address + "', expected HOST:PORT or PORT, with a PORT from 1 to 65535 (see"
+                            + " 'erofs-ublk serve --help')",
+                    "serve",
+                    "--metrics",
+                    address);
+        }
         assertUsage(
                 "no image given: name it with --blobs DIR, --meta FILE --blob FILE ..., or --image FILE (see 'erofs-ublk"
                         + " inspect --help')",

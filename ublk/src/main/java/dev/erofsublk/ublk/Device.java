@@ -13,6 +13,8 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
 
@@ -46,6 +48,9 @@ public final class Device implements AutoCloseable {
     private static final long SETTLE_MILLIS = 50;
 
     private static final long QUIESCE_MILLIS = 1000;
+    /** Longer than the driver takes to give back all tags of a device that it stops: milliseconds. */
+    private static final long ABORT_MILLIS = 200;
+
     private static final int EXIT_TRIES = 1000;
     private static final long EXIT_RETRY_NANOS = 1_000_000;
 
@@ -58,6 +63,7 @@ public final class Device implements AutoCloseable {
     private final int[] threadIds;
     private final CountDownLatch fetched;
     private final CountDownLatch running;
+    private final AtomicBoolean aborted = new AtomicBoolean();
     private final AtomicReference<Throwable> failure = new AtomicReference<>();
     private int fd = -1;
     private int event = -1;
@@ -255,7 +261,7 @@ public final class Device implements AutoCloseable {
             }
             ready = true;
             fetched.countDown();
-            queue.run();
+            queue.run(this::endAll);
         } catch (Throwable e) {
             failure.compareAndSet(null, e);
             wakeQueues(); // half a device hangs its readers; a whole one can be recovered
@@ -264,6 +270,37 @@ public final class Device implements AutoCloseable {
                 fetched.countDown(); // whoever waits sees the failure
             }
             running.countDown();
+        }
+    }
+
+    /**
+     * Ends what the driver has begun to end. Stopping a device gives back every tag of every queue. Quiescing it, which
+     * is anybody's right who may control it, gives back only those that wait for a request: one that has a request is
+     * fetched again with its commit, and after that never given back (drivers/block/ublk_drv.c of 7.2,
+     * ublk_ctrl_quiesce_dev), so whoever waits for it does so for ever, and with it all readers.
+     */
+    private void endAll() {
+        if (aborted.compareAndSet(false, true)) {
+            Thread.ofPlatform()
+                    .name("ublk" + info.id() + "-end")
+                    .stackSize(QUEUE_STACK_BYTES)
+                    .daemon()
+                    .start(this::wakeThoseThatStay);
+        }
+    }
+
+    private void wakeThoseThatStay() {
+        try {
+            if (running.await(ABORT_MILLIS, TimeUnit.MILLISECONDS)) {
+                return;
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        synchronized (queues) {
+            if (event >= 0) {
+                wakeQueues();
+            }
         }
     }
 
@@ -375,9 +412,11 @@ public final class Device implements AutoCloseable {
             Linux.close(fd);
             fd = -1;
         }
-        if (event >= 0) {
-            Linux.close(event);
-            event = -1;
+        synchronized (queues) {
+            if (event >= 0) {
+                Linux.close(event);
+                event = -1;
+            }
         }
     }
 

@@ -56,6 +56,8 @@ final class Queue implements AutoCloseable {
     private volatile boolean suspicious;
     private int tagsOut;
     private boolean awake;
+    private boolean aborted;
+    private Runnable onAbort = () -> {};
     private int turns;
     private int turnRequests;
     private long turnBytes;
@@ -166,8 +168,11 @@ final class Queue implements AutoCloseable {
     /**
      * Serves until the device is stopped and every tag has come back, or until the event is raised. In that case the
      * requests that are still with this queue go back to the driver with {@link #close}, and on to the next server.
+     *
+     * @param onAbort called once, when the driver takes back the first tag: it may never take back the others
      */
-    void run() throws LinuxException {
+    void run(Runnable onAbort) throws LinuxException {
+        this.onAbort = onAbort;
         while (tagsOut > 0 && !awake) {
             turn();
         }
@@ -206,7 +211,7 @@ final class Queue implements AutoCloseable {
         switch (UserData.kind(userData)) {
             case UserData.COMMAND -> {
                 switch (result) {
-                    case UblkCmd.IO_RES_ABORT -> tagsOut--;
+                    case UblkCmd.IO_RES_ABORT -> abort();
                     // A write cannot be refused before its data are taken, and without NEED_GET_DATA the driver would
                     // copy them to the last commit's address, fail, and deliver the write again for ever
                     // (ublk_start_io).
@@ -222,6 +227,14 @@ final class Queue implements AutoCloseable {
             case UserData.INBOX -> loading.drainInbox(this::finish);
             case UserData.WAKE -> awake = true;
             default -> throw new IllegalStateException("user data 0x" + Long.toHexString(userData));
+        }
+    }
+
+    private void abort() {
+        tagsOut--;
+        if (!aborted) {
+            aborted = true;
+            onAbort.run();
         }
     }
 
@@ -249,6 +262,7 @@ final class Queue implements AutoCloseable {
         int length = (int) Math.min(bytes, space.runEnd(run) - offset);
         long position = space.position(run, address);
         if (!residency.covers(position, length) && !loading.isLoaded(position, length)) {
+            counters.cold();
             loading.start(tag, offset, position, length);
             return;
         }

@@ -29,7 +29,8 @@ final class QueueCounters {
     private static final int ERRORS = LINE + 2;
     private static final int ERROR_OFFSET = LINE + 3;
     private static final int SAMPLE_NANOS = LINE + 4;
-    private static final int FIRST_BUCKET = LINE + 5;
+    private static final int COLD = LINE + 5;
+    private static final int FIRST_BUCKET = LINE + 6;
 
     private final long[] values = new long[FIRST_BUCKET + BUCKETS + LINE];
 
@@ -44,6 +45,11 @@ final class QueueCounters {
         LONGS.setOpaque(values, ERROR_OFFSET, offset);
         // Release pairs with the acquire in addTo: whoever sees the count sees where the error was, or a later one.
         LONGS.setRelease(values, ERRORS, values[ERRORS] + 1);
+    }
+
+    /** Adds a request whose bytes have to be brought in first. */
+    void cold() {
+        add(COLD, 1);
     }
 
     /** Adds {@code requests} that took {@code nanos} each. */
@@ -70,6 +76,7 @@ final class QueueCounters {
                 sum.bytes() + get(BYTES),
                 sum.errors() + errors,
                 errors > 0 ? get(ERROR_OFFSET) : sum.lastErrorOffset(),
+                sum.coldReads() + get(COLD),
                 buckets,
                 sum.sampledNanos() + get(SAMPLE_NANOS));
     }
