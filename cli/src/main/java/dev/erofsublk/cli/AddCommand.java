@@ -3,6 +3,7 @@ package dev.erofsublk.cli;
 
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.daemon.Backend;
 import dev.erofsublk.daemon.DeviceSpec;
 import dev.erofsublk.daemon.SourceSpec;
 import dev.erofsublk.ublk.ControlDevice;
@@ -99,7 +100,8 @@ final class AddCommand implements Callable<Integer> {
 
     private int askDaemon() throws IOException, InterruptedException {
         SourceSpec image = source.spec();
-        DeviceSpec device = new DeviceSpec(image, id, queues, depth, checkedBlockSize(4096), recovery(), false);
+        DeviceSpec device =
+                new DeviceSpec(image, Backend.UBLK, id, queues, depth, checkedBlockSize(4096), recovery(), false);
         DaemonLauncher.ask(device.toJson().put("command", "add"), answer -> {
             System.out.println(answer.string("device"));
             System.out.flush();

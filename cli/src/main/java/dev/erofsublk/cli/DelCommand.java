@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
+import dev.erofsublk.daemon.Backend;
 import dev.erofsublk.daemon.Deletion;
+import dev.erofsublk.daemon.DeviceId;
 import dev.erofsublk.daemon.Purge;
 import dev.erofsublk.daemon.StateDirectory;
 import dev.erofsublk.ublk.ControlDevice;
@@ -51,7 +53,7 @@ final class DelCommand implements Callable<Integer> {
         List<String> failures = new ArrayList<>();
         for (int id : ids) {
             try {
-                deletion.delete(id);
+                deletion.delete(new DeviceId(Backend.UBLK, id));
             } catch (IOException e) {
                 failures.add(String.valueOf(e.getMessage()));
             }

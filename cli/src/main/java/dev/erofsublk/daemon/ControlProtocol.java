@@ -2,7 +2,6 @@
 package dev.erofsublk.daemon;
 
 import dev.erofsublk.ublk.DeviceCounters;
-import dev.erofsublk.ublk.DeviceInfo;
 import dev.erofsublk.uring.Linux;
 import java.io.IOException;
 import java.util.ArrayList;
@@ -77,14 +76,14 @@ final class ControlProtocol {
     }
 
     private JsonObject add(JsonObject request) throws IOException {
-        DeviceInfo info = daemon.add(DeviceSpec.fromJson(request)).info();
-        return new JsonObject().put("id", info.id()).put("device", info.blockPath());
+        DeviceId id = daemon.add(DeviceSpec.fromJson(request)).id();
+        return new JsonObject().put("id", id.number()).put("device", id.path());
     }
 
     private JsonObject delete(JsonObject request) throws IOException {
         Deletion deletion = new Deletion(request.bool("force", false), request.bool("async", false));
         List<String> failures = new ArrayList<>();
-        for (int id : ids(request)) {
+        for (DeviceId id : ids(request)) {
             try {
                 deletion.delete(id);
             } catch (IOException e) {
@@ -96,12 +95,12 @@ final class ControlProtocol {
 
     private JsonObject recover(JsonObject request) throws IOException {
         List<String> failures = new ArrayList<>();
-        List<Integer> ids = request.has("id") ? List.of(id(request)) : daemon.recorded();
-        for (int id : ids) {
+        List<DeviceId> ids = request.has("id") ? List.of(id(request)) : daemon.recorded();
+        for (DeviceId id : ids) {
             try {
                 daemon.recover(id);
             } catch (IOException e) {
-                failures.add("/dev/ublkb%d: %s".formatted(id, e.getMessage()));
+                failures.add("%s: %s".formatted(id, e.getMessage()));
             }
         }
         return orFailures(failures)
@@ -109,7 +108,7 @@ final class ControlProtocol {
                         "devices",
                         ids.stream()
                                 .filter(id -> daemon.device(id).isPresent())
-                                .map(id -> "/dev/ublkb" + id)
+                                .map(DeviceId::path)
                                 .toList());
     }
 
@@ -120,15 +119,17 @@ final class ControlProtocol {
         return new JsonObject();
     }
 
-    private List<Integer> ids(JsonObject request) throws DaemonException {
+    private List<DeviceId> ids(JsonObject request) throws DaemonException {
         if (request.bool("all", false)) {
             return daemon.devices().stream().map(ServedDevice::id).toList();
         }
         return List.of(id(request));
     }
 
-    private static int id(JsonObject request) throws DaemonException {
-        return request.integer("id", 0, (1 << 20) - 1);
+    private static DeviceId id(JsonObject request) throws DaemonException {
+        return new DeviceId(
+                Backend.named(request.optionalString("backend").orElse("ublk")),
+                request.integer("id", 0, DeviceId.MAX_NUMBER));
     }
 
     private JsonObject list(boolean times) {
@@ -136,12 +137,13 @@ final class ControlProtocol {
         for (ServedDevice device : daemon.devices()) {
             DeviceCounters counters = device.counters();
             JsonObject json = new JsonObject()
-                    .put("id", device.id())
-                    .put("device", device.info().blockPath())
+                    .put("id", device.id().number())
+                    .put("device", device.path())
+                    .put("backend", device.id().backend().toString())
                     .put("source", device.record().spec().source().toString())
                     .put("size", device.image().size())
-                    .put("queues", device.info().queues())
-                    .put("depth", device.info().depth())
+                    .put("queues", device.queues())
+                    .put("depth", device.depth())
                     .put("requests", counters.requests())
                     .put("bytes", counters.bytes())
                     .put("errors", counters.errors());

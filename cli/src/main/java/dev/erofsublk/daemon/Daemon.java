@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
-import dev.erofsublk.daemon.ServedDevice.MappedImage;
-import dev.erofsublk.ublk.ControlDevice;
-import dev.erofsublk.ublk.DeviceInfo;
-import dev.erofsublk.ublk.DeviceState;
 import dev.erofsublk.ublk.Recovery;
 import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.LinuxException;
@@ -35,7 +31,7 @@ public final class Daemon {
     private final StateDirectory state;
     private final AllowedPaths allowed;
     private final boolean endsWithLastDevice;
-    private final Map<Integer, ServedDevice> served = new ConcurrentSkipListMap<>();
+    private final Map<DeviceId, ServedDevice> served = new ConcurrentSkipListMap<>();
     /** Guards the two below: how many adds are on their way, and whether any more are taken. */
     private final Object admission = new Object();
 
@@ -62,8 +58,8 @@ public final class Daemon {
         try {
             ServedDevice device = ServedDevice.add(spec, allowed, state);
             keep(device);
-            awaitNode(Path.of(device.info().blockPath()));
-            Log.info("%s serves %s", device.info().blockPath(), spec.source());
+            awaitNode(Path.of(device.path()));
+            Log.info("%s serves %s", device.path(), spec.source());
             return device;
         } catch (LinuxException e) {
             throw inWords(e, spec);
@@ -85,7 +81,7 @@ public final class Daemon {
     private static IOException inWords(LinuxException e, DeviceSpec spec) {
         return switch (e.errno()) {
             case Errno.EEXIST ->
-                new DaemonException("device id " + spec.id() + " is already in use (see 'erofs-ublk list')");
+                new DaemonException("device id " + spec.number() + " is already in use (see 'erofs-ublk list')");
             case Errno.ENOSPC, Errno.EACCES ->
                 e.call().startsWith("UBLK")
                         ? new DaemonException("no further ublk device is allowed:"
@@ -116,7 +112,7 @@ public final class Daemon {
     private void keep(ServedDevice device) {
         served.put(device.id(), device);
         Thread.ofPlatform()
-                .name("ublk" + device.id() + "-keeper")
+                .name(Path.of(device.path()).getFileName() + "-keeper")
                 .stackSize(KEEPER_STACK_BYTES)
                 .daemon()
                 .start(() -> keeper(device));
@@ -126,7 +122,7 @@ public final class Daemon {
         try {
             device.awaitStopped();
         } catch (IOException e) {
-            Log.error("%s: a queue failed: %s", device.info().blockPath(), e.getMessage());
+            Log.error("%s: a queue failed: %s", device.path(), e.getMessage());
         } catch (InterruptedException e) {
             return;
         }
@@ -134,31 +130,19 @@ public final class Daemon {
             return;
         }
         try {
-            if (isGone(device)) {
+            if (device.isGone()) {
                 forget(device);
-                Log.info("%s was stopped and is gone", device.info().blockPath());
+                Log.info("%s was stopped and is gone", device.path());
             } else {
                 ServedDevice again = device.recoverAgain(PATIENCE);
                 keep(again);
-                Log.warn(
-                        "%s lost its queues and was taken over again",
-                        device.info().blockPath());
+                Log.warn("%s lost its queues and was taken over again", device.path());
             }
         } catch (IOException e) {
-            Log.error("%s cannot be served any more: %s", device.info().blockPath(), e.getMessage());
+            Log.error("%s cannot be served any more: %s", device.path(), e.getMessage());
             device.release();
             served.remove(device.id(), device);
             noteEnd();
-        }
-    }
-
-    /** Whether the device was stopped for good: one that is only without a server can be served again. */
-    private static boolean isGone(ServedDevice device) throws IOException {
-        try (ControlDevice control = ControlDevice.open()) {
-            Optional<DeviceInfo> info = control.find(device.id());
-            return info.isEmpty()
-                    || info.get().token() != device.record().token()
-                    || info.get().state() == DeviceState.DEAD;
         }
     }
 
@@ -182,23 +166,23 @@ public final class Daemon {
     }
 
     /** The ids of all devices that are written down. */
-    List<Integer> recorded() throws IOException {
+    List<DeviceId> recorded() throws IOException {
         return state.ids();
     }
 
-    Optional<ServedDevice> device(int id) {
+    Optional<ServedDevice> device(DeviceId id) {
         return Optional.ofNullable(served.get(id));
     }
 
     /** Takes over all devices of ours that have no server. What fails is logged, and the others are not affected. */
     void recoverAll(PreparedImages prepared) throws IOException {
         List<Thread> threads = new ArrayList<>();
-        for (int id : state.ids()) {
+        for (DeviceId id : state.ids()) {
             threads.add(Thread.ofPlatform().name("recover-" + id).start(() -> {
                 try {
                     recover(id, prepared);
                 } catch (IOException | RuntimeException e) {
-                    Log.error("/dev/ublkb%d is not taken over: %s", id, e.getMessage());
+                    Log.error("%s is not taken over: %s", id, e.getMessage());
                 }
             }));
         }
@@ -217,22 +201,21 @@ public final class Daemon {
         }
     }
 
-    /** Takes over device {@code id}; nothing happens if it is served here already. */
-    void recover(int id) throws IOException {
+    /** Takes over a device; nothing happens if it is served here already. */
+    void recover(DeviceId id) throws IOException {
         try (PreparedImages nothing = new PreparedImages(state, allowed)) {
             recover(id, nothing);
         }
     }
 
-    private void recover(int id, PreparedImages prepared) throws IOException {
+    private void recover(DeviceId id, PreparedImages prepared) throws IOException {
         if (served.containsKey(id)) {
             return;
         }
         long start = System.nanoTime();
         DeviceRecord record = state.read(id)
-                .orElseThrow(
-                        () -> new DaemonException("device " + id + " is not known here: there is no record of it"));
-        if (!isWaiting(record)) {
+                .orElseThrow(() -> new DaemonException(id + " is not known here: there is no record of it"));
+        if (!ServedDevice.isWaiting(record)) {
             state.remove(id);
             return;
         }
@@ -241,24 +224,9 @@ public final class Daemon {
         keep(device);
         Log.info(
                 "%s is taken over, %d ms, and serves %s",
-                device.info().blockPath(),
+                device.path(),
                 (System.nanoTime() - start) / 1_000_000,
                 record.spec().source());
-    }
-
-    /** Whether the kernel still has the device of this record, without a server. */
-    private static boolean isWaiting(DeviceRecord record) throws IOException {
-        try (ControlDevice control = ControlDevice.open()) {
-            DeviceInfo info = control.find(record.id()).orElse(null);
-            if (info == null || info.token() != record.token()) {
-                return false;
-            }
-            if (info.state() == DeviceState.DEAD) {
-                control.delete(record.id()); // it was not yet, or no longer, to be read
-                return false;
-            }
-            return true;
-        }
     }
 
     /**
@@ -317,7 +285,7 @@ public final class Daemon {
     }
 
     private void inParallel(String what, Action action) {
-        Map<Integer, Thread> threads = new TreeMap<>();
+        Map<DeviceId, Thread> threads = new TreeMap<>();
         for (ServedDevice device : served.values()) {
             threads.put(device.id(), Thread.ofPlatform().daemon().start(() -> act(what, action, device)));
         }
@@ -337,7 +305,7 @@ public final class Daemon {
         try {
             action.on(device);
         } catch (IOException e) {
-            Log.error("cannot %s %s: %s", what, device.info().blockPath(), e.getMessage());
+            Log.error("cannot %s %s: %s", what, device.path(), e.getMessage());
         }
     }
 }

@@ -24,11 +24,15 @@ public record Deletion(boolean force, boolean async) {
     private static final int BUSY_TRIES = 100;
 
     /**
-     * Stops and deletes device {@code id}.
+     * Stops and deletes a device.
      *
      * @throws DaemonException naming who holds it, or if there is no such device
      */
-    public void delete(int id) throws IOException {
+    public void delete(DeviceId id) throws IOException {
+        deleteUblk(id.number());
+    }
+
+    private void deleteUblk(int id) throws IOException {
         try (ControlDevice control = ControlDevice.open()) {
             DeviceInfo device =
                     control.find(id).orElseThrow(() -> new DaemonException("there is no ublk device " + id));

@@ -8,7 +8,8 @@ import java.util.Locale;
 /**
  * A device that somebody wants.
  *
- * @param id the N of {@code /dev/ublkbN}, or {@link DeviceOptions#ANY_ID}
+ * @param backend the driver that makes it
+ * @param number the N of {@code /dev/ublkbN} or {@code /dev/nbdN}, or {@link DeviceOptions#ANY_ID}
  * @param queues hardware queues, 1 to 4096
  * @param depth requests in flight for each queue, 1 to 4096
  * @param blockSize the logical block size in bytes; 0 for the image's own
@@ -16,13 +17,19 @@ import java.util.Locale;
  * @param unprivileged whether it belongs to a user without {@code CAP_SYS_ADMIN}
  */
 public record DeviceSpec(
-        SourceSpec source, int id, int queues, int depth, int blockSize, Recovery recovery, boolean unprivileged) {
-    private static final int MAX_ID = (1 << 20) - 1;
-
+        SourceSpec source,
+        Backend backend,
+        int number,
+        int queues,
+        int depth,
+        int blockSize,
+        Recovery recovery,
+        boolean unprivileged) {
     public JsonObject toJson() {
         return new JsonObject()
                 .put("source", source.toJson())
-                .put("id", id)
+                .put("backend", backend.toString())
+                .put("id", number)
                 .put("queues", queues)
                 .put("depth", depth)
                 .put("block_size", blockSize)
@@ -33,7 +40,8 @@ public record DeviceSpec(
     public static DeviceSpec fromJson(JsonObject json) throws DaemonException {
         return new DeviceSpec(
                 SourceSpec.fromJson(json.object("source")),
-                json.integer("id", DeviceOptions.ANY_ID, MAX_ID, DeviceOptions.ANY_ID),
+                Backend.named(json.optionalString("backend").orElse("ublk")),
+                json.integer("id", DeviceOptions.ANY_ID, DeviceId.MAX_NUMBER, DeviceOptions.ANY_ID),
                 json.integer("queues", 1, DeviceOptions.MAX_QUEUES, 1),
                 json.integer("depth", 1, DeviceOptions.MAX_DEPTH, DeviceOptions.DEFAULT_DEPTH),
                 blockSize(json),
@@ -66,7 +74,7 @@ public record DeviceSpec(
                     .formatted(blockSize, imageBlockSize));
         }
         return new DeviceOptions(
-                id,
+                number,
                 queues,
                 depth,
                 blockSize == 0 ? imageBlockSize : blockSize,

@@ -30,8 +30,9 @@ public final class Purge {
             for (int id : ControlDevice.ids()) {
                 try {
                     if (isOrphan(control, id, foreign)) {
-                        new Deletion(true, false).delete(id);
-                        purged.add("/dev/ublkb" + id);
+                        DeviceId device = DeviceId.ublk(id);
+                        new Deletion(true, false).delete(device);
+                        purged.add(device.path());
                     }
                 } catch (IOException e) {
                     failures.add(String.valueOf(e.getMessage()));
@@ -70,7 +71,7 @@ public final class Purge {
 
     /** Removes the records of devices that the kernel does not have, unless a daemon is there to do so. */
     public static void forgetGone(StateDirectory state) throws IOException {
-        List<Integer> ids = state.ids();
+        List<DeviceId> ids = state.ids();
         if (ids.isEmpty()) {
             return;
         }
@@ -79,9 +80,9 @@ public final class Purge {
             return;
         }
         try (ControlDevice control = ControlDevice.open()) {
-            for (int id : ids) {
+            for (DeviceId id : ids) {
                 DeviceRecord record = state.read(id).orElse(null);
-                DeviceInfo info = control.find(id).orElse(null);
+                DeviceInfo info = control.find(id.number()).orElse(null);
                 if (record != null && (info == null || info.token() != record.token())) {
                     state.remove(id);
                 }

@@ -1,82 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
-import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
-import dev.erofsublk.composer.Image;
-import dev.erofsublk.ublk.ControlDevice;
-import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceCounters;
-import dev.erofsublk.ublk.DeviceInfo;
 import java.io.IOException;
 import java.time.Duration;
 
 /**
- * A device that this process serves, and all that belongs to it: image, mapping, control device. Each has a control
- * device of its own, so that a command that waits concerns no other.
+ * A device that this process serves, and all that belongs to it: image, mapping, and what the driver needs.
+ *
+ * <p>Thread-safe, but only one thread ends it.
  */
-final class ServedDevice implements AutoCloseable {
-    private final MappedImage mapped;
-    private final ControlDevice control;
-    private final Device device;
+abstract sealed class ServedDevice implements AutoCloseable permits UblkServed {
+    final MappedImage mapped;
     private final DeviceRecord record;
     private volatile boolean ending;
 
-    private ServedDevice(MappedImage mapped, ControlDevice control, Device device, DeviceRecord record) {
+    ServedDevice(MappedImage mapped, DeviceRecord record) {
         this.mapped = mapped;
-        this.control = control;
-        this.device = device;
         this.record = record;
     }
 
-    /** An image laid out in memory, ready to be served. */
-    record MappedImage(Image image, AddressSpace space) implements AutoCloseable {
-        static MappedImage open(SourceSpec source, AllowedPaths allowed) throws IOException {
-            Image image = source.open();
-            try {
-                allowed.check(image.flat());
-                return new MappedImage(image, AddressSpace.map(image.flat()));
-            } catch (IOException | RuntimeException e) {
-                image.close();
-                throw e;
-            }
-        }
-
-        @Override
-        public void close() {
-            space.close();
-            image.close();
-        }
-    }
-
-    /** Adds a device, writes it down, and makes it readable, in this order; on failure nothing is left of it. */
+    /** Adds a device, writes it down, and makes it readable; on failure nothing is left of it. */
     static ServedDevice add(DeviceSpec spec, AllowedPaths allowed, StateDirectory state) throws IOException {
         MappedImage mapped = MappedImage.open(spec.source(), allowed);
-        ControlDevice control = null;
-        Device device = null;
         try {
-            long token = DeviceRecord.newToken();
-            control = ControlDevice.open();
-            device = Device.add(
-                    control, mapped.space, spec.options(mapped.image.flat().blockSize(), token));
-            int id = device.info().id();
-            DeviceRecord record = DeviceRecord.of(id, token, spec, mapped.image);
-            state.write(record);
-            try {
-                device.goLive();
-            } catch (IOException | RuntimeException e) {
-                state.remove(id);
-                throw e;
-            }
-            return new ServedDevice(mapped, control, device, record);
+            return UblkServed.add(spec, mapped, state);
         } catch (IOException | RuntimeException e) {
-            if (device != null) {
-                device.close();
-            }
-            if (control != null) {
-                control.close();
-            }
             mapped.close();
             throw e;
         }
@@ -88,53 +39,52 @@ final class ServedDevice implements AutoCloseable {
      * @param mapped its image; closed here on failure
      */
     static ServedDevice recover(DeviceRecord record, MappedImage mapped, Duration patience) throws IOException {
-        ControlDevice control = null;
         try {
-            control = ControlDevice.open();
-            Device device = Device.recover(control, mapped.space, record.id(), patience);
-            return new ServedDevice(mapped, control, device, record);
+            return UblkServed.recover(record, mapped, patience);
         } catch (IOException | RuntimeException e) {
-            if (control != null) {
-                control.close();
-            }
             mapped.close();
             throw e;
         }
     }
 
-    /** Takes it over from itself, after a queue has failed. */
-    ServedDevice recoverAgain(Duration patience) throws IOException {
-        device.release();
-        Device again = Device.recover(control, mapped.space, record.id(), patience);
-        return new ServedDevice(mapped, control, again, record);
+    /** Whether the kernel still has the device of this record, which nobody serves here; what is left of a dead one goes. */
+    static boolean isWaiting(DeviceRecord record) throws IOException {
+        return UblkServed.isWaiting(record);
     }
 
-    int id() {
+    /** Takes it over from itself, after it has lost its way to the kernel. */
+    abstract ServedDevice recoverAgain(Duration patience) throws IOException;
+
+    final DeviceId id() {
         return record.id();
     }
 
-    DeviceRecord record() {
+    /** The node that is read and mounted. */
+    final String path() {
+        return record.id().path();
+    }
+
+    final DeviceRecord record() {
         return record;
     }
 
-    DeviceInfo info() {
-        return device.info();
+    final FlatImage image() {
+        return mapped.image().flat();
     }
 
-    FlatImage image() {
-        return mapped.image.flat();
-    }
+    /** Hardware queues. */
+    abstract int queues();
 
-    DeviceCounters counters() {
-        return device.counters();
-    }
+    /** Requests that each of them may have in flight. */
+    abstract int depth();
 
-    void suspect(boolean suspect) {
-        device.suspect(suspect);
-    }
+    abstract DeviceCounters counters();
+
+    /** Tells whether bytes of the image may be missing. */
+    abstract void suspect(boolean suspect);
 
     /** Where byte {@code offset} of the device comes from, for a person. */
-    String origin(long offset) {
+    final String origin(long offset) {
         if (offset < 0 || offset >= image().size()) {
             return "beyond the device";
         }
@@ -143,37 +93,43 @@ final class ServedDevice implements AutoCloseable {
     }
 
     /** Whether it is ending because this process wants it to. */
-    boolean isEnding() {
+    final boolean isEnding() {
         return ending;
     }
 
-    void awaitStopped() throws IOException, InterruptedException {
-        device.awaitStopped();
-    }
+    /** Waits until it is not served any more, for whatever reason. */
+    abstract void awaitStopped() throws IOException, InterruptedException;
+
+    /** Whether the device was stopped for good: one that is only without a server can be served again. */
+    abstract boolean isGone() throws IOException;
 
     /** Hands it over to the next server, whose turn it is when this returns. */
-    void handOver() {
+    final void handOver() throws IOException {
         ending = true;
-        device.release();
+        leave();
     }
 
     /** Lets go of a device that was stopped by somebody else. */
-    void release() {
+    final void release() {
         ending = true;
-        device.release();
-        control.close();
+        letGo();
         mapped.close();
     }
 
     /** Stops and deletes the device. */
     @Override
-    public void close() throws IOException {
+    public final void close() throws IOException {
         ending = true;
         try {
-            device.close();
+            delete();
         } finally {
-            control.close();
             mapped.close();
         }
     }
+
+    abstract void leave() throws IOException;
+
+    abstract void letGo();
+
+    abstract void delete() throws IOException;
 }
