@@ -2,7 +2,9 @@
 package dev.erofsublk.daemon;
 
 import dev.erofsublk.ublk.Recovery;
+import dev.erofsublk.ublk.UblkUnavailableException;
 import dev.erofsublk.uring.Errno;
+import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -61,6 +63,8 @@ public final class Daemon {
             awaitNode(Path.of(device.path()));
             Log.info("%s serves %s", device.path(), spec.source());
             return device;
+        } catch (UblkUnavailableException e) {
+            throw Backends.instead(e);
         } catch (LinuxException e) {
             throw inWords(e, spec);
         } finally {
@@ -80,6 +84,15 @@ public final class Daemon {
 
     private static IOException inWords(LinuxException e, DeviceSpec spec) {
         return switch (e.errno()) {
+            case Errno.EBUSY ->
+                e.call().startsWith("NBD")
+                        ? new DaemonException(DeviceId.nbd(spec.number()) + " is already in use")
+                        : e;
+            case Errno.EPERM ->
+                e.call().startsWith("NBD")
+                        ? new DaemonException("the nbd driver does not listen to user id %d: run as root"
+                                .formatted(Linux.effectiveUserId()))
+                        : e;
             case Errno.EEXIST ->
                 new DaemonException("device id " + spec.number() + " is already in use (see 'erofs-ublk list')");
             case Errno.ENOSPC, Errno.EACCES ->
@@ -130,12 +143,12 @@ public final class Daemon {
             return;
         }
         try {
-            if (device.isGone()) {
+            Optional<ServedDevice> again = device.recoverAgain(PATIENCE);
+            if (again.isEmpty()) {
                 forget(device);
                 Log.info("%s was stopped and is gone", device.path());
             } else {
-                ServedDevice again = device.recoverAgain(PATIENCE);
-                keep(again);
+                keep(again.get());
                 Log.warn("%s lost its queues and was taken over again", device.path());
             }
         } catch (IOException e) {
@@ -215,12 +228,12 @@ public final class Daemon {
         long start = System.nanoTime();
         DeviceRecord record = state.read(id)
                 .orElseThrow(() -> new DaemonException(id + " is not known here: there is no record of it"));
-        if (!ServedDevice.isWaiting(record)) {
+        if (!ServedDevice.isWaiting(record, state)) {
             state.remove(id);
             return;
         }
         MappedImage mapped = prepared.take(record);
-        ServedDevice device = ServedDevice.recover(record, mapped, PATIENCE);
+        ServedDevice device = ServedDevice.recover(record, mapped, state, PATIENCE);
         keep(device);
         Log.info(
                 "%s is taken over, %d ms, and serves %s",

@@ -7,6 +7,7 @@ import java.io.EOFException;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Optional;
 
 /**
  * A whole life of a daemon's process: get the lock, take over what is there, listen, serve, end.
@@ -90,8 +91,11 @@ public final class DaemonProcess {
 
     /** Loads and links what the take-over will need, all but the device. */
     private static void rehearse() throws IOException {
-        try (ControlDevice control = ControlDevice.open()) {
-            control.find(Integer.MAX_VALUE);
+        Optional<ControlDevice> ublk = Backends.ublk();
+        if (ublk.isPresent()) {
+            try (ControlDevice control = ublk.get()) {
+                control.find(Integer.MAX_VALUE);
+            }
         }
     }
 

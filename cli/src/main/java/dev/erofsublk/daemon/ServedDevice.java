@@ -6,13 +6,14 @@ import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.ublk.DeviceCounters;
 import java.io.IOException;
 import java.time.Duration;
+import java.util.Optional;
 
 /**
  * A device that this process serves, and all that belongs to it: image, mapping, and what the driver needs.
  *
  * <p>Thread-safe, but only one thread ends it.
  */
-abstract sealed class ServedDevice implements AutoCloseable permits UblkServed {
+abstract sealed class ServedDevice implements AutoCloseable permits NbdServed, UblkServed {
     final MappedImage mapped;
     private final DeviceRecord record;
     private volatile boolean ending;
@@ -26,7 +27,10 @@ abstract sealed class ServedDevice implements AutoCloseable permits UblkServed {
     static ServedDevice add(DeviceSpec spec, AllowedPaths allowed, StateDirectory state) throws IOException {
         MappedImage mapped = MappedImage.open(spec.source(), allowed);
         try {
-            return UblkServed.add(spec, mapped, state);
+            return switch (spec.backend()) {
+                case UBLK -> UblkServed.add(spec, mapped, state);
+                case NBD -> NbdServed.add(spec, mapped, state);
+            };
         } catch (IOException | RuntimeException e) {
             mapped.close();
             throw e;
@@ -38,9 +42,13 @@ abstract sealed class ServedDevice implements AutoCloseable permits UblkServed {
      *
      * @param mapped its image; closed here on failure
      */
-    static ServedDevice recover(DeviceRecord record, MappedImage mapped, Duration patience) throws IOException {
+    static ServedDevice recover(DeviceRecord record, MappedImage mapped, StateDirectory state, Duration patience)
+            throws IOException {
         try {
-            return UblkServed.recover(record, mapped, patience);
+            return switch (record.spec().backend()) {
+                case UBLK -> UblkServed.recover(record, mapped, patience);
+                case NBD -> NbdServed.recover(record, mapped, state);
+            };
         } catch (IOException | RuntimeException e) {
             mapped.close();
             throw e;
@@ -48,12 +56,19 @@ abstract sealed class ServedDevice implements AutoCloseable permits UblkServed {
     }
 
     /** Whether the kernel still has the device of this record, which nobody serves here; what is left of a dead one goes. */
-    static boolean isWaiting(DeviceRecord record) throws IOException {
-        return UblkServed.isWaiting(record);
+    static boolean isWaiting(DeviceRecord record, StateDirectory state) throws IOException {
+        return switch (record.spec().backend()) {
+            case UBLK -> UblkServed.isWaiting(record);
+            case NBD -> NbdServed.isWaiting(record, state);
+        };
     }
 
-    /** Takes it over from itself, after it has lost its way to the kernel. */
-    abstract ServedDevice recoverAgain(Duration patience) throws IOException;
+    /**
+     * Takes a device that has stopped over from itself, if it is only without a server.
+     *
+     * @return what serves it from here on; nothing if the device was stopped for good
+     */
+    abstract Optional<ServedDevice> recoverAgain(Duration patience) throws IOException;
 
     final DeviceId id() {
         return record.id();
@@ -99,9 +114,6 @@ abstract sealed class ServedDevice implements AutoCloseable permits UblkServed {
 
     /** Waits until it is not served any more, for whatever reason. */
     abstract void awaitStopped() throws IOException, InterruptedException;
-
-    /** Whether the device was stopped for good: one that is only without a server can be served again. */
-    abstract boolean isGone() throws IOException;
 
     /** Hands it over to the next server, whose turn it is when this returns. */
     final void handOver() throws IOException {

@@ -29,6 +29,7 @@ import org.jspecify.annotations.Nullable;
  * <pre>
  *   /run/erofs-ublk/
  *     daemon.lock        locked by the one daemon that serves; whoever waits for it is a stand-by
+ *     nbdN.lock          locked by a command that serves /dev/nbdN itself
  *     takeover           the pid of a process that is to have the lock next, during an upgrade
  *     control.sock       where it listens
  *     daemon.log         what it says when nobody else listens
@@ -78,6 +79,11 @@ public final class StateDirectory {
         Files.createDirectories(devices, PRIVATE_DIRECTORY);
     }
 
+    @Override
+    public String toString() {
+        return root.toString();
+    }
+
     public Path socket() {
         return root.resolve("control.sock");
     }
@@ -102,7 +108,32 @@ public final class StateDirectory {
 
     /** Takes the lock if it is free. */
     public Optional<Lock> tryLock() throws IOException {
-        FileChannel channel = openLock();
+        return tryLock("daemon.lock");
+    }
+
+    /** Takes the lock of whoever serves a device by itself, if it is free. */
+    public Optional<Lock> tryLock(DeviceId device) throws IOException {
+        return tryLock(lockName(device));
+    }
+
+    /** Whether a command serves {@code device} by itself. */
+    public boolean isServedByCommand(DeviceId device) throws IOException {
+        if (!Files.exists(root.resolve(lockName(device)))) {
+            return false;
+        }
+        Optional<Lock> lock = tryLock(device);
+        if (lock.isPresent()) {
+            lock.get().close();
+        }
+        return lock.isEmpty();
+    }
+
+    private static String lockName(DeviceId device) {
+        return Path.of(device.path()).getFileName() + ".lock";
+    }
+
+    private Optional<Lock> tryLock(String name) throws IOException {
+        FileChannel channel = openLock(name);
         try {
             FileLock lock = channel.tryLock();
             if (lock != null) {
@@ -117,14 +148,14 @@ public final class StateDirectory {
 
     /** Takes the lock as soon as it is free; the kernel wakes this thread when its owner dies. */
     Lock lock() throws IOException {
-        FileChannel channel = openLock();
+        FileChannel channel = openLock("daemon.lock");
         channel.lock();
         return new Lock(channel);
     }
 
-    private FileChannel openLock() throws IOException {
+    private FileChannel openLock(String name) throws IOException {
         return FileChannel.open(
-                root.resolve("daemon.lock"), Set.of(StandardOpenOption.CREATE, StandardOpenOption.WRITE), PRIVATE_FILE);
+                root.resolve(name), Set.of(StandardOpenOption.CREATE, StandardOpenOption.WRITE), PRIVATE_FILE);
     }
 
     /** Says that this process is to have the lock next. */

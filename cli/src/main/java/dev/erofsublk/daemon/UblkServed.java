@@ -72,10 +72,22 @@ final class UblkServed extends ServedDevice {
     }
 
     @Override
-    ServedDevice recoverAgain(Duration patience) throws IOException {
+    Optional<ServedDevice> recoverAgain(Duration patience) throws IOException {
+        if (isGone()) {
+            return Optional.empty();
+        }
         device.release();
         Device again = Device.recover(control, mapped.space(), record().number(), patience);
-        return new UblkServed(mapped, record(), control, again);
+        return Optional.of(new UblkServed(mapped, record(), control, again));
+    }
+
+    private boolean isGone() throws IOException {
+        try (ControlDevice another = ControlDevice.open()) {
+            Optional<DeviceInfo> info = another.find(record().number());
+            return info.isEmpty()
+                    || info.get().token() != record().token()
+                    || info.get().state() == DeviceState.DEAD;
+        }
     }
 
     @Override
@@ -101,16 +113,6 @@ final class UblkServed extends ServedDevice {
     @Override
     void awaitStopped() throws IOException, InterruptedException {
         device.awaitStopped();
-    }
-
-    @Override
-    boolean isGone() throws IOException {
-        try (ControlDevice another = ControlDevice.open()) {
-            Optional<DeviceInfo> info = another.find(record().number());
-            return info.isEmpty()
-                    || info.get().token() != record().token()
-                    || info.get().state() == DeviceState.DEAD;
-        }
     }
 
     @Override
