@@ -87,6 +87,7 @@ class NbdDaemonDeathTest {
                 assertThat(reader.failure()).isNull();
             }
             pauses.add((System.nanoTime() - start) / 1_000_000);
+            System.out.printf("kill %d (%s): %d ms%n", kill + 1, standby ? "stand-by" : "restart", pauses.getLast());
         }
         if (KILLS > 2) {
             long pid = pid().orElseThrow();
@@ -111,6 +112,7 @@ class NbdDaemonDeathTest {
                         .put("backend", "nbd")
                         .put("queues", 2)
                         .put("timeout", 2)
+                        .put("dead_timeout", 3600) // even if the host has the guest stand still meanwhile
                         .put("source", new SourceSpec(source).toJson()))
                 .string("device");
     }
