@@ -81,6 +81,11 @@ public final class Export {
         }
     }
 
+    /** Bytes that have been brought in, which is not to say that the kernel still keeps them; at most the size. */
+    public long residentBytes() {
+        return Math.min(size(), residency.count() * Residency.UNIT);
+    }
+
     /** Counts what a new connection does. */
     void add(Tally tally) {
         synchronized (tallies) {

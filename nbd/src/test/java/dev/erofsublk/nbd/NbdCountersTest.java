@@ -32,6 +32,7 @@ class NbdCountersTest {
                     awaitReads(export, 2);
                     assertThat(export.counters()).isEqualTo(new NbdCounters(2, 512 + 65536, 0, -1, 2));
                 }
+                assertThat(export.residentBytes()).isEqualTo(2 * 65536);
                 truncate(image.file);
                 for (int length : new int[] {4096, 65536}) { // found while sending, and before
                     try (Client client = Client.simple(socket, "disk")) {
