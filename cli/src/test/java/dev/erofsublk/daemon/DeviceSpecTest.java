@@ -27,7 +27,8 @@ class DeviceSpecTest {
     @Test
     void nbdHasItsOwnDefaultsAndLimits() throws Exception {
         DeviceSpec spec = read(request().put("backend", "nbd"));
-        assertThat(spec).extracting("queues", "depth", "timeout", "deadTimeout", "recovery")
+        assertThat(spec)
+                .extracting("queues", "depth", "timeout", "deadTimeout", "recovery")
                 .containsExactly(1, 128, 5, 300, Recovery.REISSUE);
         assertThat(read(spec.toJson())).isEqualTo(spec);
         assertRefused(request().put("backend", "nbd").put("queues", 65), "field \"queues\" is 65, expected 1 to 64");

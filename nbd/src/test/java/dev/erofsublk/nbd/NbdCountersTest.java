@@ -44,7 +44,9 @@ class NbdCountersTest {
                 }
                 assertThat(export.counters().errors()).isEqualTo(2);
             }
-            assertThat(export.counters().reads()).as("after the last connection").isEqualTo(4);
+            assertThat(export.counters().reads())
+                    .as("after the last connection")
+                    .isEqualTo(4);
         }
     }
 
