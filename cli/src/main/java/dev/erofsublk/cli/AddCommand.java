@@ -5,6 +5,8 @@ import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.source.ImageCheck;
 import dev.erofsublk.composer.verity.VerityImage;
+import dev.erofsublk.daemon.Backend;
+import dev.erofsublk.daemon.Backends;
 import dev.erofsublk.daemon.DeviceSpec;
 import dev.erofsublk.daemon.SourceSpec;
 import dev.erofsublk.ublk.ControlDevice;
@@ -12,10 +14,10 @@ import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Feature;
 import dev.erofsublk.ublk.Recovery;
+import dev.erofsublk.ublk.UblkUnavailableException;
 import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
@@ -31,19 +33,22 @@ import picocli.CommandLine.Spec;
 @Command(
         name = "add",
         mixinStandardHelpOptions = true,
-        description = "Compose an image and serve it as /dev/ublkbN.",
+        description = "Compose an image and serve it as a block device, /dev/ublkbN or /dev/nbdN.",
         footer = "Prints the path of the device once it can be read. A daemon serves it until 'erofs-ublk del'.")
 final class AddCommand implements Callable<Integer> {
-    private static final int NODE_TRIES = 500;
-    private static final long NODE_RETRY_MILLIS = 10;
-
     @Mixin
     private SourceOptions source = new SourceOptions();
 
     @Option(
+            names = "--backend",
+            paramLabel = "DRIVER",
+            description = "The kernel's driver: ublk, or nbd where a host has no ublk. Default: ublk.")
+    private Backend backend = Backend.UBLK;
+
+    @Option(
             names = {"-n", "--number"},
             paramLabel = "ID",
-            description = "The N of /dev/ublkbN; the lowest free one if not given.")
+            description = "The N of /dev/ublkbN or /dev/nbdN; the lowest free one if not given.")
     private int id = DeviceOptions.ANY_ID;
 
     @Option(
@@ -51,14 +56,15 @@ final class AddCommand implements Callable<Integer> {
             paramLabel = "QUEUES",
             defaultValue = "1",
             description =
-                    "Hardware queues, each with a thread, 1 to 4096; at most one for each CPU is made. Default: 1.")
+                    "Hardware queues, each with a thread, 1 to 4096; at most one for each CPU is made. Default: 1."
+                            + " With nbd: connections, 1 to 64.")
     private int queues;
 
     @Option(
             names = {"-d", "--depth"},
             paramLabel = "DEPTH",
             defaultValue = "" + DeviceOptions.DEFAULT_DEPTH,
-            description = "Requests in flight for each queue, 1 to 4096. Default: 128.")
+            description = "Requests in flight for each queue, 1 to 4096. Default: 128, which nbd always has.")
     private int depth;
 
     @Option(
@@ -83,6 +89,9 @@ final class AddCommand implements Callable<Integer> {
     private @Nullable OnDeath onDeath;
 
     @Mixin
+    private NbdTimeouts timeouts = new NbdTimeouts();
+
+    @Mixin
     private LogOptions log = new LogOptions();
 
     /** What happens when the server dies. */
@@ -92,7 +101,9 @@ final class AddCommand implements Callable<Integer> {
                 description = "The device ends with its server. Default: readers wait until it is taken over.")
         boolean noRecovery;
 
-        @Option(names = "--fail-io", description = "Readers get errors until the device is taken over (Linux 6.13).")
+        @Option(
+                names = "--fail-io",
+                description = "Readers get errors until the device is taken over (ublk: Linux 6.13).")
         boolean failIo;
 
         @Option(
@@ -108,15 +119,37 @@ final class AddCommand implements Callable<Integer> {
     @Override
     public Integer call() throws IOException, InterruptedException {
         checkRange("-n", id, DeviceOptions.ANY_ID, (1 << 20) - 1);
-        checkRange("-q", queues, 1, DeviceOptions.MAX_QUEUES);
-        checkRange("-d", depth, 1, DeviceOptions.MAX_DEPTH);
+        if (backend == Backend.NBD) {
+            checkRange("-q", queues, 1, DeviceSpec.MAX_CONNECTIONS);
+            checkRange("-d", depth, DeviceOptions.DEFAULT_DEPTH, DeviceOptions.DEFAULT_DEPTH);
+        } else {
+            checkRange("-q", queues, 1, DeviceOptions.MAX_QUEUES);
+            checkRange("-d", depth, 1, DeviceOptions.MAX_DEPTH);
+            if (timeouts.isGiven()) {
+                throw usage("--timeout and --dead-timeout go with --backend nbd");
+            }
+        }
+        timeouts.check();
         log.apply();
-        return foreground ? serveHere() : askDaemon();
+        if (!foreground) {
+            return askDaemon();
+        }
+        return backend == Backend.NBD ? serveNbdHere() : serveHere();
     }
 
     private int askDaemon() throws IOException, InterruptedException {
-        DeviceSpec device =
-                new DeviceSpec(image(), id, queues, depth, checkedBlockSize(4096), recovery(), unprivileged(), verify);
+        DeviceSpec device = new DeviceSpec(
+                image(),
+                backend,
+                id,
+                queues,
+                depth,
+                checkedBlockSize(4096),
+                recovery(),
+                unprivileged(),
+                verify,
+                timeouts.timeout(),
+                timeouts.deadTimeout());
         DaemonLauncher.ask(device.toJson().put("command", "add"), answer -> {
             if (answer.has("root_hash")) {
                 showTree(answer.string("root_hash"), answer.string("veritysetup"));
@@ -151,6 +184,9 @@ final class AddCommand implements Callable<Integer> {
         if (!onDeath.failIo) {
             return Recovery.NONE;
         }
+        if (backend == Backend.NBD) {
+            return Recovery.FAIL_IO;
+        }
         try (ControlDevice control = ControlDevice.open()) {
             if (!Feature.USER_RECOVERY_FAIL_IO.in(control.features())) {
                 throw new CommandException("--fail-io: this kernel does not offer it (Linux 6.13 or newer does)");
@@ -159,13 +195,25 @@ final class AddCommand implements Callable<Integer> {
         return Recovery.FAIL_IO;
     }
 
+    private int serveNbdHere() throws IOException, InterruptedException {
+        if (onDeath != null) {
+            throw usage("--no-recovery and --fail-io go without --foreground");
+        }
+        try (Image image = source.open();
+                AddressSpace space = AddressSpace.map(image.flat())) {
+            int logical = checkedBlockSize(image.flat().blockSize());
+            new NbdForeground(image, space, queues, logical, timeouts).serve(id);
+        }
+        return 0;
+    }
+
     private int serveHere() throws IOException, InterruptedException {
         try (Image image = image().open();
                 AddressSpace space = AddressSpace.map(image.flat());
-                ControlDevice control = ControlDevice.open();
+                ControlDevice control = openControl();
                 Device device = addChecked(control, space, image)) {
             Runtime.getRuntime().addShutdownHook(new Thread(() -> closeQuietly(device), "shutdown"));
-            awaitNode(Path.of(device.info().blockPath()));
+            DeviceNode.await(Path.of(device.info().blockPath()));
             if (image instanceof VerityImage tree) {
                 showTree(
                         tree.tree().rootHash(),
@@ -176,6 +224,14 @@ final class AddCommand implements Callable<Integer> {
             device.awaitStopped();
         }
         return 0;
+    }
+
+    private static ControlDevice openControl() throws IOException {
+        try {
+            return ControlDevice.open();
+        } catch (UblkUnavailableException e) {
+            throw Backends.instead(e);
+        }
     }
 
     private void checkRange(String option, int value, int least, int most) {
@@ -229,15 +285,6 @@ final class AddCommand implements Callable<Integer> {
             throw usage("--block-size is %d, expected a power of two from 512 to %d".formatted(blockSize, most));
         }
         return blockSize;
-    }
-
-    private static void awaitNode(Path node) throws IOException, InterruptedException {
-        for (int tries = 0; !Files.exists(node); tries++) {
-            if (tries == NODE_TRIES) {
-                throw new CommandException(node + " did not appear: is devtmpfs mounted on /dev?");
-            }
-            Thread.sleep(NODE_RETRY_MILLIS);
-        }
     }
 
     private static void closeQuietly(Device device) {

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
+import dev.erofsublk.daemon.Backend;
+import dev.erofsublk.daemon.Backends;
 import dev.erofsublk.daemon.Deletion;
+import dev.erofsublk.daemon.DeviceId;
+import dev.erofsublk.daemon.NbdIdentity;
 import dev.erofsublk.daemon.Purge;
 import dev.erofsublk.daemon.StateDirectory;
+import dev.erofsublk.nbd.NbdInfo;
 import dev.erofsublk.ublk.ControlDevice;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.ArgGroup;
@@ -30,14 +36,15 @@ final class DelCommand implements Callable<Integer> {
     static final class Which {
         @Option(
                 names = {"-n", "--number"},
-                paramLabel = "ID",
-                description = "The N of /dev/ublkbN.")
+                paramLabel = "DEVICE",
+                description = DeviceIdConverter.DESCRIPTION,
+                converter = DeviceIdConverter.class)
         @Nullable
-        Integer id;
+        DeviceId id;
 
         @Option(
                 names = {"-a", "--all"},
-                description = "All ublk devices of this machine.")
+                description = "All ublk devices of this machine, and those of the nbd driver that erofs-ublk has made.")
         boolean all;
     }
 
@@ -46,10 +53,10 @@ final class DelCommand implements Callable<Integer> {
         if (which == null) {
             throw new IllegalStateException("not run by picocli");
         }
-        List<Integer> ids = which.id != null ? List.of(which.id) : ControlDevice.ids();
+        List<DeviceId> ids = which.id != null ? List.of(which.id) : all();
         Deletion deletion = new Deletion(force, async);
         List<String> failures = new ArrayList<>();
-        for (int id : ids) {
+        for (DeviceId id : ids) {
             try {
                 deletion.delete(id);
             } catch (IOException e) {
@@ -61,5 +68,20 @@ final class DelCommand implements Callable<Integer> {
             throw new CommandException(String.join("; ", failures));
         }
         return 0;
+    }
+
+    private static List<DeviceId> all() throws IOException {
+        List<DeviceId> ids = new ArrayList<>();
+        Optional<ControlDevice> ublk = Backends.ublk();
+        if (ublk.isPresent()) {
+            ublk.get().close();
+            ControlDevice.ids().forEach(id -> ids.add(new DeviceId(Backend.UBLK, id)));
+        }
+        for (NbdInfo device : NbdInfo.all()) {
+            if (NbdIdentity.of(device).isPresent()) {
+                ids.add(new DeviceId(Backend.NBD, device.index()));
+            }
+        }
+        return ids;
     }
 }

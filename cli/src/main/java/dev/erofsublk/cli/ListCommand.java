@@ -2,9 +2,14 @@
 package dev.erofsublk.cli;
 
 import com.fasterxml.jackson.core.JsonGenerator;
+import dev.erofsublk.daemon.Backend;
+import dev.erofsublk.daemon.Backends;
 import dev.erofsublk.daemon.ControlClient;
+import dev.erofsublk.daemon.DeviceId;
 import dev.erofsublk.daemon.JsonObject;
+import dev.erofsublk.daemon.NbdIdentity;
 import dev.erofsublk.daemon.StateDirectory;
+import dev.erofsublk.nbd.NbdInfo;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.DeviceInfo;
 import dev.erofsublk.ublk.DeviceState;
@@ -25,41 +30,71 @@ import picocli.CommandLine.Option;
  * Lists devices. The text has the words and columns of the other ublk tools, so that scripts made for those
  * ({@code common/ublk} of blktests, {@code test_common.sh} of the kernel's selftests) read this one too.
  */
-@Command(name = "list", mixinStandardHelpOptions = true, description = "List the ublk devices of this machine.")
+@Command(
+        name = "list",
+        mixinStandardHelpOptions = true,
+        description = "List the ublk devices of this machine, and those of the nbd driver that erofs-ublk has made.")
 final class ListCommand implements Callable<Integer> {
     private static final Duration PATIENCE = Duration.ofSeconds(2);
 
     @Option(
             names = {"-n", "--number"},
-            paramLabel = "ID",
-            description = "Only this device.")
-    private @Nullable Integer id;
+            paramLabel = "DEVICE",
+            description = "Only this one: as add prints it; also nbdN, or the N of /dev/ublkbN.",
+            converter = DeviceIdConverter.class)
+    private @Nullable DeviceId id;
 
     @Option(names = "--json", description = "JSON instead of text.")
     private boolean json;
 
+    private final StateDirectory directory = StateDirectory.ofUser();
+    private final Map<String, JsonObject> served = new HashMap<>();
+    private int daemonPid = -1;
+
     /**
      * A device.
      *
+     * @param state in the words of ublk: LIVE with a server, QUIESCED without one
+     * @param ublk what only that driver tells; null for nbd
      * @param daemon what its daemon says of it; null if it is not the daemon's, or the daemon does not answer
      */
     private record Entry(
-            DeviceInfo info,
-            Parameters parameters,
+            DeviceId id,
+            DeviceState state,
+            int pid,
+            int queues,
+            int depth,
+            int blockSize,
+            long size,
+            int maxIoBytes,
+            boolean readOnly,
+            @Nullable DeviceInfo ublk,
             @Nullable JsonObject daemon) {}
 
     @Override
     public Integer call() throws IOException {
+        askDaemon();
         List<Entry> entries = new ArrayList<>();
-        Map<Long, JsonObject> served = askDaemon();
-        try (ControlDevice control = ControlDevice.open()) {
-            for (int each : id != null ? List.of(id) : ControlDevice.ids()) {
-                Optional<DeviceInfo> info = control.find(each);
-                if (info.isPresent()) {
-                    entries.add(new Entry(info.get(), control.parameters(each), served.get((long) each)));
-                } else if (id != null) {
-                    throw new CommandException("there is no ublk device " + id);
+        Optional<ControlDevice> ublk = Backends.ublk();
+        if (ublk.isPresent()) {
+            try (ControlDevice control = ublk.get()) {
+                for (int each : ControlDevice.ids()) {
+                    Optional<DeviceInfo> info = control.find(each);
+                    if (info.isPresent()) {
+                        entries.add(ublk(info.get(), control.parameters(each)));
+                    }
                 }
+            }
+        }
+        for (NbdInfo info : NbdInfo.all()) {
+            if (NbdIdentity.of(info).isPresent()) {
+                entries.add(nbd(info));
+            }
+        }
+        if (id != null) {
+            entries.removeIf(entry -> !entry.id.equals(id));
+            if (entries.isEmpty()) {
+                throw new CommandException("there is no device " + id);
             }
         }
         if (json) {
@@ -72,36 +107,69 @@ final class ListCommand implements Callable<Integer> {
         return 0;
     }
 
+    private Entry ublk(DeviceInfo info, Parameters parameters) {
+        return new Entry(
+                new DeviceId(Backend.UBLK, info.id()),
+                info.state(),
+                info.pid(),
+                info.queues(),
+                info.depth(),
+                1 << parameters.logicalShift(),
+                parameters.sectors() << 9,
+                info.maxIoBytes(),
+                parameters.readOnly(),
+                info,
+                served.get(info.blockPath()));
+    }
+
+    /** The driver does not tell whether a device has a server, but those who serve do. */
+    private Entry nbd(NbdInfo info) throws IOException {
+        DeviceId device = new DeviceId(Backend.NBD, info.index());
+        JsonObject daemon = served.get(device.path());
+        boolean live = daemon != null || directory.isServedByCommand(device);
+        return new Entry(
+                device,
+                live ? DeviceState.LIVE : DeviceState.QUIESCED,
+                daemon != null ? daemonPid : info.pid(),
+                info.connections(),
+                info.depth(),
+                info.blockSize(),
+                info.size(),
+                info.maxIoBytes(),
+                true,
+                null,
+                daemon);
+    }
+
     /** What the daemon says of each device; nothing where none answers soon, as the kernel's word is enough. */
-    private static Map<Long, JsonObject> askDaemon() throws IOException {
-        Map<Long, JsonObject> devices = new HashMap<>();
-        Optional<ControlClient> client = ControlClient.connect(StateDirectory.ofUser());
+    private void askDaemon() {
+        Optional<ControlClient> client = ControlClient.connect(directory);
         if (client.isEmpty()) {
-            return devices;
+            return;
         }
         try (ControlClient daemon = client.get()) {
             JsonObject answer = daemon.call(new JsonObject().put("command", "list"), PATIENCE);
+            daemonPid = (int) answer.number("pid");
             for (JsonObject device : answer.objects("devices")) {
-                devices.put(device.number("id"), device);
+                served.put(device.string("device"), device);
             }
         } catch (IOException e) {
             System.err.println("erofs-ublk: " + e.getMessage());
         }
-        return devices;
     }
 
     private static void print(Entry entry) throws IOException {
-        DeviceInfo info = entry.info;
         System.out.printf(
-                "dev id %d: nr_hw_queues %d queue_depth %d block size %d dev_capacity %d%n",
-                info.id(),
-                info.queues(),
-                info.depth(),
-                1 << entry.parameters.logicalShift(),
-                entry.parameters.sectors());
+                "dev id %s: nr_hw_queues %d queue_depth %d block size %d dev_capacity %d%n",
+                entry.ublk != null ? entry.id.number() : entry.id.path().substring("/dev/".length()),
+                entry.queues,
+                entry.depth,
+                entry.blockSize,
+                entry.size >>> 9);
         System.out.printf(
                 "\tmax rq size %d daemon pid %d flags 0x%x state %s%n",
-                info.maxIoBytes(), info.pid(), info.flags(), info.state());
+                entry.maxIoBytes, entry.pid, entry.ublk == null ? 0 : entry.ublk.flags(), entry.state);
+        System.out.printf("\tdevice %s backend %s%n", entry.id, entry.id.backend());
         if (entry.daemon != null) {
             System.out.printf(
                     "\tsource %s requests %d bytes %d errors %d cold %d resident %d%%%n",
@@ -122,20 +190,22 @@ final class ListCommand implements Callable<Integer> {
     private static void writeJson(JsonGenerator out, List<Entry> entries) throws IOException {
         out.writeStartArray();
         for (Entry entry : entries) {
-            DeviceInfo info = entry.info;
             out.writeStartObject();
-            out.writeNumberField("id", info.id());
-            out.writeStringField("device", info.blockPath());
-            out.writeStringField("state", info.state().name());
-            out.writeNumberField("size", entry.parameters.sectors() << 9);
-            out.writeNumberField("block_size", 1 << entry.parameters.logicalShift());
-            out.writeBooleanField("read_only", entry.parameters.readOnly());
-            out.writeNumberField("queues", info.queues());
-            out.writeNumberField("depth", info.depth());
-            out.writeNumberField("max_io_bytes", info.maxIoBytes());
-            out.writeNumberField("pid", info.state() == DeviceState.LIVE ? info.pid() : -1);
-            out.writeNumberField("owner_uid", info.ownerUid());
-            FeaturesCommand.write(out, "flags", info.flags());
+            out.writeNumberField("id", entry.id.number());
+            out.writeStringField("device", entry.id.path());
+            out.writeStringField("backend", entry.id.backend().toString());
+            out.writeStringField("state", entry.state.name());
+            out.writeNumberField("size", entry.size);
+            out.writeNumberField("block_size", entry.blockSize);
+            out.writeBooleanField("read_only", entry.readOnly);
+            out.writeNumberField("queues", entry.queues);
+            out.writeNumberField("depth", entry.depth);
+            out.writeNumberField("max_io_bytes", entry.maxIoBytes);
+            out.writeNumberField("pid", entry.state == DeviceState.LIVE ? entry.pid : -1);
+            if (entry.ublk != null) {
+                out.writeNumberField("owner_uid", entry.ublk.ownerUid());
+                FeaturesCommand.write(out, "flags", entry.ublk.flags());
+            }
             if (entry.daemon != null) {
                 out.writeStringField("source", entry.daemon.string("source"));
                 out.writeNumberField("requests", entry.daemon.number("requests"));

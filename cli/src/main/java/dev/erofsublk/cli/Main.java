@@ -23,7 +23,7 @@ import picocli.CommandLine.Spec;
  */
 @Command(
         name = "erofs-ublk",
-        description = "Serves flattened EROFS images as read-only Linux ublk block devices.",
+        description = "Serves flattened EROFS images as read-only Linux block devices, by ublk or NBD.",
         mixinStandardHelpOptions = true,
         versionProvider = Main.Version.class,
         synopsisSubcommandLabel = "COMMAND",
@@ -32,6 +32,7 @@ import picocli.CommandLine.Spec;
             DelCommand.class,
             ListCommand.class,
             TopCommand.class,
+            NbdCommand.class,
             ServeCommand.class,
             RecoverCommand.class,
             PurgeCommand.class,

@@ -15,7 +15,7 @@ import picocli.CommandLine.Option;
         description = "Delete devices whose server is gone; their readers get errors.",
         footer = "Devices that a daemon could take over go too: 'recover' is for keeping them.")
 final class PurgeCommand implements Callable<Integer> {
-    @Option(names = "--foreign", description = "Also those that other programs have made.")
+    @Option(names = "--foreign", description = "Also ublk devices that other programs have made.")
     private boolean foreign;
 
     @Override

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
+import dev.erofsublk.daemon.DeviceId;
 import dev.erofsublk.daemon.JsonObject;
 import java.io.IOException;
 import java.util.concurrent.Callable;
@@ -27,10 +28,11 @@ final class RecoverCommand implements Callable<Integer> {
     static final class Which {
         @Option(
                 names = {"-n", "--number"},
-                paramLabel = "ID",
-                description = "The N of /dev/ublkbN.")
+                paramLabel = "DEVICE",
+                description = DeviceIdConverter.DESCRIPTION,
+                converter = DeviceIdConverter.class)
         @Nullable
-        Integer id;
+        DeviceId id;
 
         @Option(
                 names = {"-a", "--all"},
@@ -44,7 +46,10 @@ final class RecoverCommand implements Callable<Integer> {
             throw new IllegalStateException("not run by picocli");
         }
         log.apply();
-        JsonObject request = new JsonObject().put("command", "recover").put("id", which.id);
+        JsonObject request = new JsonObject().put("command", "recover");
+        if (which.id != null) {
+            request.put("backend", which.id.backend().toString()).put("id", which.id.number());
+        }
         DaemonLauncher.ask(request, answer -> {
             answer.strings("devices").forEach(System.out::println);
             System.out.flush();

@@ -6,6 +6,7 @@ import dev.erofsublk.composer.probe.Format;
 import dev.erofsublk.composer.source.ImageSource;
 import dev.erofsublk.daemon.SourceSpec;
 import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -56,6 +57,18 @@ final class SourceOptions {
 
     @Spec(Spec.Target.MIXEE)
     private @Nullable CommandSpec command;
+
+    /** Whether any image was named. */
+    boolean isGiven() {
+        return image != null || blobs != null || meta != null || !blob.isEmpty();
+    }
+
+    /** A further image that is named by a path alone: a directory with blobs, or a file. */
+    SourceSpec further(Path path) {
+        boolean directory = Files.isDirectory(path);
+        return new SourceSpec(new ImageSource(
+                directory ? path : null, null, List.of(), directory ? null : path, null, allowed, cache));
+    }
 
     /** Opens and checks what was named. */
     Image open() throws IOException {

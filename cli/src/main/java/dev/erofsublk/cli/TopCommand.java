@@ -35,7 +35,7 @@ final class TopCommand implements Callable<Integer> {
             description = "End after N views. Default: go on until interrupted.")
     private int count = Integer.MAX_VALUE;
 
-    private final Map<Long, JsonObject> before = new HashMap<>();
+    private final Map<String, JsonObject> before = new HashMap<>();
 
     @Override
     @SuppressWarnings("SystemConsoleNull") // its contract still allows for it
@@ -72,7 +72,7 @@ final class TopCommand implements Callable<Integer> {
     }
 
     private Map<String, Object> row(JsonObject device, double seconds) throws IOException {
-        JsonObject earlier = before.put(device.number("id"), device);
+        JsonObject earlier = before.put(device.string("device"), device);
         Map<String, Object> row = new LinkedHashMap<>();
         row.put("DEVICE", device.string("device"));
         row.put("READS/S", rate(device, earlier, "requests", seconds, 1));

@@ -61,7 +61,7 @@ final class BlobMonitor {
                     device.suspect(damaged);
                 }
             } catch (IOException | RuntimeException e) {
-                Log.debug("%s: %s", device.info().blockPath(), e.getMessage());
+                Log.debug("%s: %s", device.path(), e.getMessage());
             }
         }
         errors.keySet().retainAll(daemon.devices());
@@ -76,7 +76,7 @@ final class BlobMonitor {
         if (more > 0) {
             Log.error(
                     "%s: %d read%s failed, the last at byte %d (%s): bytes cannot be read there",
-                    device.info().blockPath(),
+                    device.path(),
                     more,
                     more == 1 ? "" : "s",
                     counters.lastErrorOffset(),
@@ -101,7 +101,7 @@ final class BlobMonitor {
         }
         String before = said.put(blob, what);
         if (!what.isEmpty() && !what.equals(before)) {
-            Log.warn("%s: %s %s", device.info().blockPath(), blob.name(), what);
+            Log.warn("%s: %s %s", device.path(), blob.name(), what);
         }
         return damaged;
     }

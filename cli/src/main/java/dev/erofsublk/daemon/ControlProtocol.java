@@ -77,18 +77,18 @@ final class ControlProtocol {
 
     private JsonObject add(JsonObject request) throws IOException {
         ServedDevice device = daemon.add(DeviceSpec.fromJson(request));
-        String path = device.info().blockPath();
-        JsonObject answer = new JsonObject().put("id", device.id()).put("device", path);
+        JsonObject answer =
+                new JsonObject().put("id", device.id().number()).put("device", device.path());
         device.hashTree()
-                .ifPresent(tree ->
-                        answer.put("root_hash", tree.rootHash()).put("veritysetup", tree.openCommand(path, "NAME")));
+                .ifPresent(tree -> answer.put("root_hash", tree.rootHash())
+                        .put("veritysetup", tree.openCommand(device.path(), "NAME")));
         return answer;
     }
 
     private JsonObject delete(JsonObject request) throws IOException {
         Deletion deletion = new Deletion(request.bool("force", false), request.bool("async", false));
         List<String> failures = new ArrayList<>();
-        for (int id : ids(request)) {
+        for (DeviceId id : ids(request)) {
             try {
                 deletion.delete(id);
             } catch (IOException e) {
@@ -100,12 +100,12 @@ final class ControlProtocol {
 
     private JsonObject recover(JsonObject request) throws IOException {
         List<String> failures = new ArrayList<>();
-        List<Integer> ids = request.has("id") ? List.of(id(request)) : daemon.recorded();
-        for (int id : ids) {
+        List<DeviceId> ids = request.has("id") ? List.of(id(request)) : daemon.recorded();
+        for (DeviceId id : ids) {
             try {
                 daemon.recover(id);
             } catch (IOException e) {
-                failures.add("/dev/ublkb%d: %s".formatted(id, e.getMessage()));
+                failures.add("%s: %s".formatted(id, e.getMessage()));
             }
         }
         return orFailures(failures)
@@ -113,7 +113,7 @@ final class ControlProtocol {
                         "devices",
                         ids.stream()
                                 .filter(id -> daemon.device(id).isPresent())
-                                .map(id -> "/dev/ublkb" + id)
+                                .map(DeviceId::path)
                                 .toList());
     }
 
@@ -124,15 +124,17 @@ final class ControlProtocol {
         return new JsonObject();
     }
 
-    private List<Integer> ids(JsonObject request) throws DaemonException {
+    private List<DeviceId> ids(JsonObject request) throws DaemonException {
         if (request.bool("all", false)) {
             return daemon.devices().stream().map(ServedDevice::id).toList();
         }
         return List.of(id(request));
     }
 
-    private static int id(JsonObject request) throws DaemonException {
-        return request.integer("id", 0, (1 << 20) - 1);
+    private static DeviceId id(JsonObject request) throws DaemonException {
+        return new DeviceId(
+                Backend.named(request.optionalString("backend").orElse("ublk")),
+                request.integer("id", 0, DeviceId.MAX_NUMBER));
     }
 
     private JsonObject list(boolean times) {
@@ -140,12 +142,13 @@ final class ControlProtocol {
         for (ServedDevice device : daemon.devices()) {
             DeviceCounters counters = device.counters();
             JsonObject json = new JsonObject()
-                    .put("id", device.id())
-                    .put("device", device.info().blockPath())
+                    .put("id", device.id().number())
+                    .put("device", device.path())
+                    .put("backend", device.id().backend().toString())
                     .put("source", device.record().spec().source().toString())
                     .put("size", device.image().size())
-                    .put("queues", device.info().queues())
-                    .put("depth", device.info().depth())
+                    .put("queues", device.queues())
+                    .put("depth", device.depth())
                     .put("requests", counters.requests())
                     .put("bytes", counters.bytes())
                     .put("errors", counters.errors())

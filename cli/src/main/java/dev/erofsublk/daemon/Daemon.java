@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
-import dev.erofsublk.daemon.ServedDevice.MappedImage;
-import dev.erofsublk.ublk.ControlDevice;
-import dev.erofsublk.ublk.DeviceInfo;
-import dev.erofsublk.ublk.DeviceState;
 import dev.erofsublk.ublk.Recovery;
+import dev.erofsublk.ublk.UblkUnavailableException;
 import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
@@ -37,7 +34,7 @@ public final class Daemon {
     private final StateDirectory state;
     private final AllowedPaths allowed;
     private final boolean endsWithLastDevice;
-    private final Map<Integer, ServedDevice> served = new ConcurrentSkipListMap<>();
+    private final Map<DeviceId, ServedDevice> served = new ConcurrentSkipListMap<>();
     private final AtomicLong takeovers = new AtomicLong();
     /** Guards the two below: how many adds are on their way, and whether any more are taken. */
     private final Object admission = new Object();
@@ -65,9 +62,11 @@ public final class Daemon {
         try {
             ServedDevice device = ServedDevice.add(spec, allowed, state);
             keep(device);
-            awaitNode(Path.of(device.info().blockPath()), spec.unprivileged());
-            Log.info("%s serves %s", device.info().blockPath(), spec.source());
+            awaitNode(Path.of(device.path()), spec.unprivileged());
+            Log.info("%s serves %s", device.path(), spec.source());
             return device;
+        } catch (UblkUnavailableException e) {
+            throw Backends.instead(e);
         } catch (LinuxException e) {
             throw inWords(e, spec);
         } finally {
@@ -87,8 +86,17 @@ public final class Daemon {
 
     private static IOException inWords(LinuxException e, DeviceSpec spec) {
         return switch (e.errno()) {
+            case Errno.EBUSY ->
+                e.call().startsWith("NBD")
+                        ? new DaemonException(DeviceId.nbd(spec.number()) + " is already in use")
+                        : e;
+            case Errno.EPERM ->
+                e.call().startsWith("NBD")
+                        ? new DaemonException("the nbd driver does not listen to user id %d: run as root"
+                                .formatted(Linux.effectiveUserId()))
+                        : e;
             case Errno.EEXIST ->
-                new DaemonException("device id " + spec.id() + " is already in use (see 'erofs-ublk list')");
+                new DaemonException("device id " + spec.number() + " is already in use (see 'erofs-ublk list')");
             case Errno.ENOSPC, Errno.EACCES ->
                 e.call().startsWith("UBLK")
                         ? new DaemonException("no further ublk device is allowed:"
@@ -124,7 +132,7 @@ public final class Daemon {
     private void keep(ServedDevice device) {
         served.put(device.id(), device);
         Thread.ofPlatform()
-                .name("ublk" + device.id() + "-keeper")
+                .name(Path.of(device.path()).getFileName() + "-keeper")
                 .stackSize(KEEPER_STACK_BYTES)
                 .daemon()
                 .start(() -> keeper(device));
@@ -134,7 +142,7 @@ public final class Daemon {
         try {
             device.awaitStopped();
         } catch (IOException e) {
-            Log.error("%s: a queue failed: %s", device.info().blockPath(), e.getMessage());
+            Log.error("%s: a queue failed: %s", device.path(), e.getMessage());
         } catch (InterruptedException e) {
             return;
         }
@@ -142,32 +150,20 @@ public final class Daemon {
             return;
         }
         try {
-            if (isGone(device)) {
+            Optional<ServedDevice> again = device.recoverAgain(PATIENCE);
+            if (again.isEmpty()) {
                 forget(device);
-                Log.info("%s was stopped and is gone", device.info().blockPath());
+                Log.info("%s was stopped and is gone", device.path());
             } else {
-                ServedDevice again = device.recoverAgain(PATIENCE);
-                keep(again);
+                keep(again.get());
                 takeovers.incrementAndGet();
-                Log.warn(
-                        "%s lost its queues and was taken over again",
-                        device.info().blockPath());
+                Log.warn("%s lost its queues and was taken over again", device.path());
             }
         } catch (IOException e) {
-            Log.error("%s cannot be served any more: %s", device.info().blockPath(), e.getMessage());
+            Log.error("%s cannot be served any more: %s", device.path(), e.getMessage());
             device.release();
             served.remove(device.id(), device);
             noteEnd();
-        }
-    }
-
-    /** Whether the device was stopped for good: one that is only without a server can be served again. */
-    private static boolean isGone(ServedDevice device) throws IOException {
-        try (ControlDevice control = ControlDevice.open()) {
-            Optional<DeviceInfo> info = control.find(device.id());
-            return info.isEmpty()
-                    || info.get().token() != device.record().token()
-                    || info.get().state() == DeviceState.DEAD;
         }
     }
 
@@ -196,23 +192,23 @@ public final class Daemon {
     }
 
     /** The ids of all devices that are written down. */
-    List<Integer> recorded() throws IOException {
+    List<DeviceId> recorded() throws IOException {
         return state.ids();
     }
 
-    Optional<ServedDevice> device(int id) {
+    Optional<ServedDevice> device(DeviceId id) {
         return Optional.ofNullable(served.get(id));
     }
 
     /** Takes over all devices of ours that have no server. What fails is logged, and the others are not affected. */
     void recoverAll(PreparedImages prepared) throws IOException {
         List<Thread> threads = new ArrayList<>();
-        for (int id : state.ids()) {
+        for (DeviceId id : state.ids()) {
             threads.add(Thread.ofPlatform().name("recover-" + id).start(() -> {
                 try {
                     recover(id, prepared);
                 } catch (IOException | RuntimeException e) {
-                    Log.error("/dev/ublkb%d is not taken over: %s", id, e.getMessage());
+                    Log.error("%s is not taken over: %s", id, e.getMessage());
                 }
             }));
         }
@@ -231,49 +227,33 @@ public final class Daemon {
         }
     }
 
-    /** Takes over device {@code id}; nothing happens if it is served here already. */
-    void recover(int id) throws IOException {
+    /** Takes over a device; nothing happens if it is served here already. */
+    void recover(DeviceId id) throws IOException {
         try (PreparedImages nothing = new PreparedImages(state, allowed)) {
             recover(id, nothing);
         }
     }
 
-    private void recover(int id, PreparedImages prepared) throws IOException {
+    private void recover(DeviceId id, PreparedImages prepared) throws IOException {
         if (served.containsKey(id)) {
             return;
         }
         long start = System.nanoTime();
         DeviceRecord record = state.read(id)
-                .orElseThrow(
-                        () -> new DaemonException("device " + id + " is not known here: there is no record of it"));
-        if (!isWaiting(record)) {
+                .orElseThrow(() -> new DaemonException(id + " is not known here: there is no record of it"));
+        if (!ServedDevice.isWaiting(record, state)) {
             state.remove(id);
             return;
         }
         MappedImage mapped = prepared.take(record);
-        ServedDevice device = ServedDevice.recover(record, mapped, PATIENCE);
+        ServedDevice device = ServedDevice.recover(record, mapped, state, PATIENCE);
         keep(device);
         takeovers.incrementAndGet();
         Log.info(
                 "%s is taken over, %d ms, and serves %s",
-                device.info().blockPath(),
+                device.path(),
                 (System.nanoTime() - start) / 1_000_000,
                 record.spec().source());
-    }
-
-    /** Whether the kernel still has the device of this record, without a server. */
-    private static boolean isWaiting(DeviceRecord record) throws IOException {
-        try (ControlDevice control = ControlDevice.open()) {
-            DeviceInfo info = control.find(record.id()).orElse(null);
-            if (info == null || info.token() != record.token()) {
-                return false;
-            }
-            if (info.state() == DeviceState.DEAD) {
-                control.deleteSoon(record.id()); // it was not yet, or no longer, to be read; somebody may have it open
-                return false;
-            }
-            return true;
-        }
     }
 
     /**
@@ -332,7 +312,7 @@ public final class Daemon {
     }
 
     private void inParallel(String what, Action action) {
-        Map<Integer, Thread> threads = new TreeMap<>();
+        Map<DeviceId, Thread> threads = new TreeMap<>();
         for (ServedDevice device : served.values()) {
             threads.put(device.id(), Thread.ofPlatform().daemon().start(() -> act(what, action, device)));
         }
@@ -352,7 +332,7 @@ public final class Daemon {
         try {
             action.on(device);
         } catch (IOException e) {
-            Log.error("cannot %s %s: %s", what, device.info().blockPath(), e.getMessage());
+            Log.error("cannot %s %s: %s", what, device.path(), e.getMessage());
         }
     }
 }

@@ -8,6 +8,7 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -97,8 +98,11 @@ public final class DaemonProcess {
 
     /** Loads and links what the take-over will need, all but the device. */
     private static void rehearse() throws IOException {
-        try (ControlDevice control = ControlDevice.open()) {
-            control.find(Integer.MAX_VALUE);
+        Optional<ControlDevice> ublk = Backends.ublk();
+        if (ublk.isPresent()) {
+            try (ControlDevice control = ublk.get()) {
+                control.find(Integer.MAX_VALUE);
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
+import dev.erofsublk.nbd.NbdDevice;
+import dev.erofsublk.nbd.NbdInfo;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.DeviceInfo;
 import dev.erofsublk.ublk.DeviceState;
@@ -24,28 +26,60 @@ public record Deletion(boolean force, boolean async) {
     private static final int BUSY_TRIES = 100;
 
     /**
-     * Stops and deletes device {@code id}.
+     * Stops and deletes a device.
      *
      * @throws DaemonException naming who holds it, or if there is no such device
      */
-    public void delete(int id) throws IOException {
+    public void delete(DeviceId id) throws IOException {
+        switch (id.backend()) {
+            case UBLK -> deleteUblk(id.number());
+            case NBD -> deleteNbd(id);
+        }
+    }
+
+    private void deleteUblk(int id) throws IOException {
         try (ControlDevice control = ControlDevice.open()) {
             DeviceInfo device =
                     control.find(id).orElseThrow(() -> new DaemonException("there is no ublk device " + id));
-            stop(control, device);
+            if (force || device.state() == DeviceState.DEAD) {
+                control.stop(id);
+            } else {
+                stopUnheld(device.blockPath(), () -> stopIfIdle(control, id));
+            }
             // Asynchronously, so that a process which keeps the device open cannot keep this one waiting for ever.
             control.deleteSoon(id);
             if (!async) {
-                awaitGone(device);
+                Path node = Path.of(device.charPath());
+                Path kernel = Path.of("/sys/class/ublk-char", node.getFileName().toString());
+                awaitGone(device.blockPath(), () -> !Files.exists(node) && !Files.exists(kernel));
             }
         }
     }
 
-    private void stop(ControlDevice control, DeviceInfo device) throws IOException {
-        for (int tries = 1; !force && device.state() != DeviceState.DEAD; tries++) {
-            List<String> holders = Holders.of(device.blockPath());
+    private void deleteNbd(DeviceId id) throws IOException {
+        NbdInfo device = NbdInfo.find(id.number()).orElseThrow(() -> new DaemonException(id + " is not connected"));
+        if (!force && NbdIdentity.of(device).isEmpty()) {
+            throw new DaemonException(id + " was made by another program: use --force to disconnect it all the same");
+        }
+        if (force) {
+            NbdDevice.disconnect(id.number());
+        } else {
+            stopUnheld(id.path(), () -> NbdDevice.disconnectIfIdle(id.number()));
+        }
+        if (!async) {
+            awaitGone(id.path(), () -> NbdInfo.find(id.number()).isEmpty());
+        }
+    }
+
+    private interface Attempt {
+        boolean succeeds() throws IOException;
+    }
+
+    private static void stopUnheld(String path, Attempt stopIfIdle) throws IOException {
+        for (int tries = 1; ; tries++) {
+            List<String> holders = Holders.of(path);
             if (holders.isEmpty()) {
-                if (stopIfIdle(control, device.id())) {
+                if (stopIfIdle.succeeds()) {
                     return;
                 }
                 holders = List.of("open somewhere");
@@ -53,11 +87,10 @@ public record Deletion(boolean force, boolean async) {
             boolean passing = holders.stream().allMatch(holder -> holder.startsWith("open "));
             if (!passing || tries == BUSY_TRIES) {
                 throw new DaemonException("%s is %s: unmount or close it first, or use --force"
-                        .formatted(device.blockPath(), String.join(", ", holders)));
+                        .formatted(path, String.join(", ", holders)));
             }
             pause(RETRY_MILLIS);
         }
-        control.stop(device.id());
     }
 
     /** Stops a device that nobody has open, in one step where the kernel can. */
@@ -77,13 +110,11 @@ public record Deletion(boolean force, boolean async) {
         return true;
     }
 
-    private static void awaitGone(DeviceInfo device) throws IOException {
-        Path node = Path.of(device.charPath());
-        Path kernel = Path.of("/sys/class/ublk-char", node.getFileName().toString());
-        for (int tries = 0; Files.exists(node) || Files.exists(kernel); tries++) {
+    private static void awaitGone(String path, Attempt isGone) throws IOException {
+        for (int tries = 0; !isGone.succeeds(); tries++) {
             if (tries == TRIES) {
                 throw new DaemonException("%s is stopped, and goes away when the last process closes it: %s"
-                        .formatted(device.blockPath(), describe(Holders.of(device.blockPath()))));
+                        .formatted(path, describe(Holders.of(path))));
             }
             pause(RETRY_MILLIS);
         }

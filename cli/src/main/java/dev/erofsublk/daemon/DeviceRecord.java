@@ -14,7 +14,7 @@ import java.util.Optional;
  * What is written down of a device before it can be read: all that another process needs to serve the very same bytes
  * through it, and to notice when it could not.
  *
- * @param id the N of {@code /dev/ublkbN}
+ * @param number of the device, with the backend that its spec names
  * @param token which the kernel keeps with the device: only where both agree is it the same one, as numbers are reused
  * @param size bytes of the device
  * @param format of the image
@@ -22,7 +22,7 @@ import java.util.Optional;
  * @param files behind it, as they were
  */
 record DeviceRecord(
-        int id, long token, DeviceSpec spec, long size, String format, String uuid, List<FileIdentity> files) {
+        int number, long token, DeviceSpec spec, long size, String format, String uuid, List<FileIdentity> files) {
     private static final int VERSION = 1;
     /** The upper half of every token of this program, "eUbk". */
     private static final long MAGIC = 0x6555626bL << 32;
@@ -38,9 +38,13 @@ record DeviceRecord(
         return (token & -1L << 32) == MAGIC;
     }
 
-    static DeviceRecord of(int id, long token, DeviceSpec spec, Image image) {
+    static DeviceRecord of(int number, long token, DeviceSpec spec, Image image) {
         FlatImage flat = image.flat();
-        return new DeviceRecord(id, token, spec, flat.size(), image.format(), uuid(image), FileIdentity.of(flat));
+        return new DeviceRecord(number, token, spec, flat.size(), image.format(), uuid(image), FileIdentity.of(flat));
+    }
+
+    DeviceId id() {
+        return new DeviceId(spec.backend(), number);
     }
 
     private static String uuid(Image image) {
@@ -57,7 +61,7 @@ record DeviceRecord(
 
     /** Why {@code image} is not what the device had, in words; nothing if it is. */
     Optional<String> difference(Image image) {
-        DeviceRecord now = of(id, token, spec, image);
+        DeviceRecord now = of(number, token, spec, image);
         if (files.size() != now.files.size()) {
             return Optional.of("there are %d files, expected %d".formatted(now.files.size(), files.size()));
         }
@@ -79,7 +83,7 @@ record DeviceRecord(
     JsonObject toJson() {
         return new JsonObject()
                 .put("version", VERSION)
-                .put("id", id)
+                .put("id", number)
                 .put("token", Long.toHexString(token))
                 .put("spec", spec.toJson())
                 .put("size", size)
@@ -95,7 +99,7 @@ record DeviceRecord(
             files.add(FileIdentity.fromJson(file));
         }
         return new DeviceRecord(
-                json.integer("id", 0, (1 << 20) - 1),
+                json.integer("id", 0, DeviceId.MAX_NUMBER),
                 token(json.string("token")),
                 DeviceSpec.fromJson(json.object("spec")),
                 json.number("size"),

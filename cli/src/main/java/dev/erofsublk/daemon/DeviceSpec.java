@@ -8,47 +8,70 @@ import java.util.Locale;
 /**
  * A device that somebody wants.
  *
- * @param id the N of {@code /dev/ublkbN}, or {@link DeviceOptions#ANY_ID}
- * @param queues hardware queues, 1 to 4096
- * @param depth requests in flight for each queue, 1 to 4096
+ * @param backend the driver that makes it
+ * @param number the N of {@code /dev/ublkbN} or {@code /dev/nbdN}, or {@link DeviceOptions#ANY_ID}
+ * @param queues hardware queues, 1 to 4096; of nbd connections, 1 to 64
+ * @param depth requests in flight for each queue, 1 to 4096; of nbd 128
  * @param blockSize the logical block size in bytes; 0 for the image's own
  * @param recovery what becomes of the device when its server dies
- * @param unprivileged whether it belongs to a user without {@code CAP_SYS_ADMIN}
+ * @param unprivileged whether it belongs to a user without {@code CAP_SYS_ADMIN}; only of ublk
  * @param verify whether all content is to be compared with the image's digests before the device is made
+ * @param timeout only of nbd: seconds that the driver waits for an answer before it asks again; also the pause that
+ *     readers notice when their server dies
+ * @param deadTimeout only of nbd: seconds that readers wait for the next server, before they get errors
  */
 public record DeviceSpec(
         SourceSpec source,
-        int id,
+        Backend backend,
+        int number,
         int queues,
         int depth,
         int blockSize,
         Recovery recovery,
         boolean unprivileged,
-        boolean verify) {
-    private static final int MAX_ID = (1 << 20) - 1;
+        boolean verify,
+        int timeout,
+        int deadTimeout) {
+    /** Short enough for a pause, and longer than disks usually take. */
+    public static final int DEFAULT_TIMEOUT = 5;
+    /** Time to start the server by hand. */
+    public static final int DEFAULT_DEAD_TIMEOUT = 300;
+
+    public static final int MAX_TIMEOUT = 86_400;
+    public static final int MAX_CONNECTIONS = 64;
 
     public JsonObject toJson() {
         return new JsonObject()
                 .put("source", source.toJson())
-                .put("id", id)
+                .put("backend", backend.toString())
+                .put("id", number)
                 .put("queues", queues)
                 .put("depth", depth)
                 .put("block_size", blockSize)
                 .put("recovery", recovery.name().toLowerCase(Locale.ROOT))
                 .put("unprivileged", unprivileged)
-                .put("verify", verify);
+                .put("verify", verify)
+                .put("timeout", timeout)
+                .put("dead_timeout", deadTimeout);
     }
 
     public static DeviceSpec fromJson(JsonObject json) throws DaemonException {
+        Backend backend = Backend.named(json.optionalString("backend").orElse("ublk"));
+        boolean nbd = backend == Backend.NBD;
         return new DeviceSpec(
                 SourceSpec.fromJson(json.object("source")),
-                json.integer("id", DeviceOptions.ANY_ID, MAX_ID, DeviceOptions.ANY_ID),
-                json.integer("queues", 1, DeviceOptions.MAX_QUEUES, 1),
-                json.integer("depth", 1, DeviceOptions.MAX_DEPTH, DeviceOptions.DEFAULT_DEPTH),
+                backend,
+                json.integer("id", DeviceOptions.ANY_ID, DeviceId.MAX_NUMBER, DeviceOptions.ANY_ID),
+                json.integer("queues", 1, nbd ? MAX_CONNECTIONS : DeviceOptions.MAX_QUEUES, 1),
+                nbd
+                        ? json.integer("depth", NbdServed.DEPTH, NbdServed.DEPTH, NbdServed.DEPTH)
+                        : json.integer("depth", 1, DeviceOptions.MAX_DEPTH, DeviceOptions.DEFAULT_DEPTH),
                 blockSize(json),
                 recovery(json.optionalString("recovery").orElse("reissue")),
                 json.bool("unprivileged", false),
-                json.bool("verify", false));
+                json.bool("verify", false),
+                json.integer("timeout", 1, MAX_TIMEOUT, DEFAULT_TIMEOUT),
+                json.integer("dead_timeout", 1, MAX_TIMEOUT, DEFAULT_DEAD_TIMEOUT));
     }
 
     private static int blockSize(JsonObject json) throws DaemonException {
@@ -69,17 +92,22 @@ public record DeviceSpec(
         };
     }
 
-    /** What to ask the kernel for. */
-    DeviceOptions options(int imageBlockSize, long token) throws DaemonException {
+    /** The logical block size that the device gets. */
+    int checkedBlockSize(int imageBlockSize) throws DaemonException {
         if (blockSize > imageBlockSize) {
             throw new DaemonException("block size is %d, expected a power of two from 512 to %d, the image's own"
                     .formatted(blockSize, imageBlockSize));
         }
+        return blockSize == 0 ? imageBlockSize : blockSize;
+    }
+
+    /** What to ask the ublk driver for. */
+    DeviceOptions options(int imageBlockSize, long token) throws DaemonException {
         return new DeviceOptions(
-                id,
+                number,
                 queues,
                 depth,
-                blockSize == 0 ? imageBlockSize : blockSize,
+                checkedBlockSize(imageBlockSize),
                 DeviceOptions.DEFAULT_MAX_IO_BYTES,
                 recovery,
                 token,

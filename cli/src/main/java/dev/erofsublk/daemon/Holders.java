@@ -23,8 +23,10 @@ final class Holders {
      */
     static List<String> of(String device) throws IOException {
         List<String> holders = new ArrayList<>();
-        String name = Path.of(device).getFileName().toString();
-        try (DirectoryStream<Path> links = Files.newDirectoryStream(Path.of("/sys/block", name, "holders"))) {
+        Path sys = Path.of("/sys/block", Path.of(device).getFileName().toString());
+        String number;
+        try (DirectoryStream<Path> links = Files.newDirectoryStream(sys.resolve("holders"))) {
+            number = Files.readString(sys.resolve("dev")).strip();
             links.forEach(link -> holders.add("used by /dev/" + link.getFileName()));
         } catch (IOException e) {
             return holders; // there is no block device to hold
@@ -36,7 +38,7 @@ final class Holders {
                 try {
                     if (namespaces.add(
                             Files.readSymbolicLink(process.resolve("ns/mnt")).toString())) {
-                        mounts(process, device, holders, seen);
+                        mounts(process, number, holders, seen);
                     }
                     descriptors(process, device, holders);
                 } catch (IOException e) {
@@ -51,17 +53,12 @@ final class Holders {
         return holders;
     }
 
-    /** proc(5), mountinfo: field 5 is the mount point; the source is the second field behind the separator. */
-    private static void mounts(Path process, String device, List<String> holders, Set<String> seen) throws IOException {
+    /** proc(5), mountinfo: field 3 is the device's number, field 5 the mount point. */
+    private static void mounts(Path process, String number, List<String> holders, Set<String> seen) throws IOException {
         for (String line : Files.readAllLines(process.resolve("mountinfo"), StandardCharsets.ISO_8859_1)) {
-            String[] fields = line.split(" ");
-            for (int i = 6; i < fields.length - 2; i++) {
-                if (fields[i].equals("-")) {
-                    if (fields[i + 2].equals(device) && seen.add(fields[4])) {
-                        holders.add("mounted on " + fields[4]);
-                    }
-                    break;
-                }
+            String[] fields = line.split(" ", 6);
+            if (fields.length == 6 && fields[2].equals(number) && seen.add(fields[4])) {
+                holders.add("mounted on " + fields[4]);
             }
         }
     }

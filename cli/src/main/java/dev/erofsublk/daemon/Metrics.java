@@ -37,7 +37,7 @@ final class Metrics {
      * A device at the moment of a scrape.
      *
      * @param name without {@code /dev/}, as in the metrics of others
-     * @param state null if the kernel does not tell
+     * @param state of ublk; null of nbd, or if the kernel does not tell
      */
     record Sample(
             String name,
@@ -65,13 +65,12 @@ final class Metrics {
             if (device.isEnding()) {
                 continue;
             }
-            DeviceInfo info = device.info();
             samples.add(new Sample(
-                    Path.of(info.blockPath()).getFileName().toString(),
+                    Path.of(device.path()).getFileName().toString(),
                     device.record().spec().source().toString(),
                     device.record().format(),
-                    info.queues(),
-                    info.depth(),
+                    device.queues(),
+                    device.depth(),
                     device.image().size(),
                     device.residentBytes(),
                     device.counters(),
@@ -80,11 +79,14 @@ final class Metrics {
         return samples;
     }
 
-    private static @Nullable DeviceState state(int id) {
+    private static @Nullable DeviceState state(DeviceId id) {
+        if (id.backend() != Backend.UBLK) {
+            return null;
+        }
         try (ControlDevice control = ControlDevice.open()) {
-            return control.find(id).map(DeviceInfo::state).orElse(null);
+            return control.find(id.number()).map(DeviceInfo::state).orElse(null);
         } catch (IOException e) {
-            Log.debug("metrics: device %d: %s", id, e.getMessage());
+            Log.debug("metrics: %s: %s", id, e.getMessage());
             return null;
         }
     }
@@ -205,6 +207,9 @@ final class Metrics {
                         + " one turn of a queue in 64.");
         for (Sample device : devices) {
             List<Long> counts = device.counters.sampledMicros();
+            if (counts.isEmpty()) {
+                continue; // requests of nbd are not timed
+            }
             List<Double> bounds = new ArrayList<>();
             for (int i = 0; i < counts.size() - 1; i++) {
                 bounds.add((1L << i) / 1e6);

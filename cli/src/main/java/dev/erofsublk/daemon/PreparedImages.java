@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
-import dev.erofsublk.daemon.ServedDevice.MappedImage;
 import dev.erofsublk.uring.Linux;
 import java.io.IOException;
 import java.util.HashMap;
@@ -28,7 +27,7 @@ final class PreparedImages implements AutoCloseable {
     /** Opens what is new among the records and closes what is gone from them. */
     synchronized void refresh() throws IOException {
         Set<Long> tokens = new HashSet<>();
-        for (int id : state.ids()) {
+        for (DeviceId id : state.ids()) {
             try {
                 DeviceRecord record = state.read(id).orElse(null);
                 if (record == null) {
@@ -39,7 +38,7 @@ final class PreparedImages implements AutoCloseable {
                     prepare(record);
                 }
             } catch (IOException e) {
-                Log.debug("device %d: %s", id, e.getMessage());
+                Log.debug("%s: %s", id, e.getMessage());
             }
         }
         images.entrySet().removeIf(entry -> {
@@ -55,10 +54,10 @@ final class PreparedImages implements AutoCloseable {
     private void prepare(DeviceRecord record) {
         try {
             images.put(record.token(), open(record));
-            Log.debug("device %d is prepared", record.id());
+            Log.debug("%s is prepared", record.id());
         } catch (IOException e) {
             refused.add(record.token());
-            Log.warn("/dev/ublkb%d could not be taken over: %s", record.id(), e.getMessage());
+            Log.warn("%s could not be taken over: %s", record.id(), e.getMessage());
         }
     }
 

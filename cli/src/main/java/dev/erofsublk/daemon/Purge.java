@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
+import dev.erofsublk.nbd.NbdInfo;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.DeviceInfo;
 import dev.erofsublk.ublk.DeviceState;
@@ -15,62 +16,115 @@ import java.util.Optional;
 public final class Purge {
     private static final long SECOND_LOOK_MILLIS = 500;
 
-    private Purge() {}
+    private final StateDirectory state;
+    private final boolean foreign;
+    private final List<String> purged = new ArrayList<>();
+    private final List<String> failures = new ArrayList<>();
+
+    private Purge(StateDirectory state, boolean foreign) {
+        this.state = state;
+        this.foreign = foreign;
+    }
 
     /**
      * Deletes devices without a server.
      *
-     * @param foreign whether also those that other programs have made
+     * @param foreign whether also those that other programs have made; only of ublk, as the nbd driver does not tell
+     *     whether a device has a server
      * @return what was deleted
      */
     public static List<String> run(StateDirectory state, boolean foreign) throws IOException {
-        List<String> purged = new ArrayList<>();
-        List<String> failures = new ArrayList<>();
-        try (ControlDevice control = ControlDevice.open()) {
-            for (int id : ControlDevice.ids()) {
-                try {
-                    if (isOrphan(control, id, foreign)) {
-                        new Deletion(true, false).delete(id);
-                        purged.add("/dev/ublkb" + id);
-                    }
-                } catch (IOException e) {
-                    failures.add(String.valueOf(e.getMessage()));
+        Purge purge = new Purge(state, foreign);
+        Optional<ControlDevice> ublk = Backends.ublk();
+        if (ublk.isPresent()) {
+            try (ControlDevice control = ublk.get()) {
+                for (int id : ControlDevice.ids()) {
+                    purge.consider(DeviceId.ublk(id), () -> purge.isOrphan(control, id));
                 }
             }
         }
-        forgetGone(state);
-        if (!failures.isEmpty()) {
-            throw new DaemonException(String.join("; ", failures));
+        for (NbdInfo device : NbdInfo.all()) {
+            purge.consider(DeviceId.nbd(device.index()), () -> purge.isOrphan(device));
         }
-        return purged;
+        forgetGone(state);
+        if (!purge.failures.isEmpty()) {
+            throw new DaemonException(String.join("; ", purge.failures));
+        }
+        return purge.purged;
     }
 
-    private static boolean isOrphan(ControlDevice control, int id, boolean foreign) throws IOException {
-        Optional<DeviceInfo> info = control.find(id).filter(Purge::isOrphan);
-        if (info.isEmpty() || !(foreign || DeviceRecord.isOurs(info.get().token()))) {
-            return false;
+    private interface Question {
+        boolean answer() throws IOException;
+    }
+
+    private void consider(DeviceId id, Question isOrphan) {
+        try {
+            // One that is only just being added, or taken over, looks the same; a moment later it does not.
+            if (isOrphan.answer()) {
+                Deletion.pause(SECOND_LOOK_MILLIS);
+                if (isOrphan.answer()) {
+                    new Deletion(true, false).delete(id);
+                    purged.add(id.path());
+                }
+            }
+        } catch (IOException e) {
+            failures.add(String.valueOf(e.getMessage()));
         }
-        // One that is only just being added, or taken over, looks the same; a moment later it does not.
-        Deletion.pause(SECOND_LOOK_MILLIS);
-        long token = info.get().token();
-        return control.find(id)
-                .filter(Purge::isOrphan)
-                .filter(later -> later.token() == token)
-                .isPresent();
     }
 
     /** Linux 6.12 keeps the pid of the dead server, newer kernels do not. */
-    private static boolean isOrphan(DeviceInfo info) {
-        return info.state() != DeviceState.LIVE && !isServer(info.pid());
+    private boolean isOrphan(ControlDevice control, int id) throws IOException {
+        DeviceInfo info = control.find(id).orElse(null);
+        return info != null
+                && info.state() != DeviceState.LIVE
+                && !isAlive(info.pid())
+                && (foreign || DeviceRecord.isOurs(info.token()));
     }
 
-    private static boolean isServer(int pid) {
+    private static boolean isAlive(int pid) {
         return pid > 0 && Files.exists(Path.of("/proc", Integer.toString(pid)));
+    }
+
+    /** The driver does not tell whether a device has a server; whoever serves it here does. */
+    private boolean isOrphan(NbdInfo seen) throws IOException {
+        NbdInfo device = NbdInfo.find(seen.index()).orElse(null);
+        NbdIdentity identity = device == null ? null : NbdIdentity.of(device).orElse(null);
+        if (device == null || identity == null || !identity.directory().equals(state.toString())) {
+            return false;
+        }
+        DeviceId id = DeviceId.nbd(device.index());
+        DeviceRecord record = state.read(id).orElse(null);
+        if (record != null && NbdIdentity.of(record.token(), state).equals(identity)) {
+            return !isServedByDaemon(state, id);
+        }
+        return !isAlive(device.pid()) && !state.isServedByCommand(id);
+    }
+
+    /** Whether there is a daemon that serves {@code device}, or one that is on its way there. */
+    private static boolean isServedByDaemon(StateDirectory state, DeviceId device) throws IOException {
+        Optional<StateDirectory.Lock> lock = state.tryLock();
+        if (lock.isPresent()) {
+            lock.get().close();
+            return false;
+        }
+        Optional<ControlClient> client = ControlClient.connect(state);
+        if (client.isEmpty()) {
+            return true;
+        }
+        try (ControlClient daemon = client.get()) {
+            JsonObject answer = daemon.call(new JsonObject().put("command", "list"));
+            for (JsonObject served : answer.objects("devices")) {
+                if (served.string("device").equals(device.path())) {
+                    return true;
+                }
+            }
+            return false;
+        }
     }
 
     /** Removes the records of devices that the kernel does not have, unless a daemon is there to do so. */
     public static void forgetGone(StateDirectory state) throws IOException {
-        List<Integer> ids = state.ids();
+        List<DeviceId> ids = state.ids();
         if (ids.isEmpty()) {
             return;
         }
@@ -78,16 +132,31 @@ public final class Purge {
         if (lock.isEmpty()) {
             return;
         }
-        try (ControlDevice control = ControlDevice.open()) {
-            for (int id : ids) {
+        try {
+            for (DeviceId id : ids) {
                 DeviceRecord record = state.read(id).orElse(null);
-                DeviceInfo info = control.find(id).orElse(null);
-                if (record != null && (info == null || info.token() != record.token())) {
+                if (record != null && !isThere(record, state)) {
                     state.remove(id);
                 }
             }
         } finally {
             lock.get().close();
         }
+    }
+
+    private static boolean isThere(DeviceRecord record, StateDirectory state) throws IOException {
+        return switch (record.spec().backend()) {
+            case UBLK -> {
+                try (ControlDevice control = ControlDevice.open()) {
+                    yield control.find(record.number())
+                            .filter(info -> info.token() == record.token())
+                            .isPresent();
+                }
+            }
+            case NBD ->
+                NbdInfo.find(record.number())
+                        .filter(NbdIdentity.of(record.token(), state)::is)
+                        .isPresent();
+        };
     }
 }

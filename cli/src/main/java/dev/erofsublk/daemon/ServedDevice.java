@@ -1,95 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
-import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
-import dev.erofsublk.composer.Image;
-import dev.erofsublk.composer.Residency;
 import dev.erofsublk.composer.source.ImageCheck;
 import dev.erofsublk.composer.verity.VerityImage;
 import dev.erofsublk.composer.verity.VerityTree;
-import dev.erofsublk.ublk.ControlDevice;
-import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceCounters;
-import dev.erofsublk.ublk.DeviceInfo;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.Optional;
 
 /**
- * A device that this process serves, and all that belongs to it: image, mapping, control device. Each has a control
- * device of its own, so that a command that waits concerns no other.
+ * A device that this process serves, and all that belongs to it: image, mapping, and what the driver needs.
+ *
+ * <p>Thread-safe, but only one thread ends it.
  */
-final class ServedDevice implements AutoCloseable {
-    private final MappedImage mapped;
-    private final ControlDevice control;
-    private final Device device;
+abstract sealed class ServedDevice implements AutoCloseable permits NbdServed, UblkServed {
+    final MappedImage mapped;
     private final DeviceRecord record;
     private volatile boolean ending;
 
-    private ServedDevice(MappedImage mapped, ControlDevice control, Device device, DeviceRecord record) {
+    ServedDevice(MappedImage mapped, DeviceRecord record) {
         this.mapped = mapped;
-        this.control = control;
-        this.device = device;
         this.record = record;
     }
 
-    /** An image laid out in memory, ready to be served. */
-    record MappedImage(Image image, AddressSpace space) implements AutoCloseable {
-        static MappedImage open(SourceSpec source, AllowedPaths allowed) throws IOException {
-            Image image = source.open();
-            try {
-                allowed.check(image.flat());
-                return new MappedImage(image, AddressSpace.map(image.flat()));
-            } catch (IOException | RuntimeException e) {
-                image.close();
-                throw e;
-            }
-        }
-
-        @Override
-        public void close() {
-            space.close();
-            image.close();
-        }
-    }
-
     /**
-     * Adds a device, writes it down, and makes it readable, in this order; on failure nothing is left of it. Meanwhile
-     * the image is checked: nobody sees the device before that has ended well.
+     * Adds a device, writes it down, and makes it readable; on failure nothing is left of it. Meanwhile the image is
+     * checked: nobody sees the device before that has ended well.
      */
     static ServedDevice add(DeviceSpec spec, AllowedPaths allowed, StateDirectory state) throws IOException {
         MappedImage mapped = MappedImage.open(spec.source(), allowed);
-        ControlDevice control = null;
-        Device device = null;
-        try (ImageCheck check = ImageCheck.start(mapped.image)) {
+        try (ImageCheck check = ImageCheck.start(mapped.image())) {
             if (spec.verify()) {
                 check.require();
-                check.requireContents(mapped.image);
+                check.requireContents(mapped.image());
             }
-            long token = DeviceRecord.newToken();
-            control = ControlDevice.open();
-            device = Device.add(
-                    control, mapped.space, spec.options(mapped.image.flat().blockSize(), token));
-            int id = device.info().id();
-            DeviceRecord record = DeviceRecord.of(id, token, spec, mapped.image);
-            state.write(record);
-            try {
-                check.require();
-                device.goLive();
-            } catch (IOException | RuntimeException e) {
-                state.remove(id);
-                throw e;
-            }
-            return new ServedDevice(mapped, control, device, record);
+            return switch (spec.backend()) {
+                case UBLK -> UblkServed.add(spec, mapped, check, state);
+                case NBD -> NbdServed.add(spec, mapped, check, state);
+            };
         } catch (IOException | RuntimeException e) {
-            if (device != null) {
-                device.close();
-            }
-            if (control != null) {
-                control.close();
-            }
             mapped.close();
             throw e;
         }
@@ -100,68 +52,72 @@ final class ServedDevice implements AutoCloseable {
      *
      * @param mapped its image; closed here on failure
      */
-    static ServedDevice recover(DeviceRecord record, MappedImage mapped, Duration patience) throws IOException {
-        ControlDevice control = null;
+    static ServedDevice recover(DeviceRecord record, MappedImage mapped, StateDirectory state, Duration patience)
+            throws IOException {
         try {
-            control = ControlDevice.open();
-            Device device = Device.recover(control, mapped.space, record.id(), patience);
-            return new ServedDevice(mapped, control, device, record);
+            return switch (record.spec().backend()) {
+                case UBLK -> UblkServed.recover(record, mapped, patience);
+                case NBD -> NbdServed.recover(record, mapped, state);
+            };
         } catch (IOException | RuntimeException e) {
-            if (control != null) {
-                control.close();
-            }
             mapped.close();
             throw e;
         }
     }
 
-    /** Takes it over from itself, after a queue has failed. */
-    ServedDevice recoverAgain(Duration patience) throws IOException {
-        device.release();
-        Device again = Device.recover(control, mapped.space, record.id(), patience);
-        return new ServedDevice(mapped, control, again, record);
+    /** Whether the kernel still has the device of this record, which nobody serves here; what is left of a dead one goes. */
+    static boolean isWaiting(DeviceRecord record, StateDirectory state) throws IOException {
+        return switch (record.spec().backend()) {
+            case UBLK -> UblkServed.isWaiting(record);
+            case NBD -> NbdServed.isWaiting(record, state);
+        };
     }
 
-    int id() {
+    /**
+     * Takes a device that has stopped over from itself, if it is only without a server.
+     *
+     * @return what serves it from here on; nothing if the device was stopped for good
+     */
+    abstract Optional<ServedDevice> recoverAgain(Duration patience) throws IOException;
+
+    final DeviceId id() {
         return record.id();
     }
 
-    DeviceRecord record() {
+    /** The node that is read and mounted. */
+    final String path() {
+        return record.id().path();
+    }
+
+    final DeviceRecord record() {
         return record;
     }
 
-    DeviceInfo info() {
-        return device.info();
+    final FlatImage image() {
+        return mapped.image().flat();
     }
 
-    FlatImage image() {
-        return mapped.image.flat();
-    }
+    /** Hardware queues. */
+    abstract int queues();
+
+    /** Requests that each of them may have in flight. */
+    abstract int depth();
+
+    abstract DeviceCounters counters();
+
+    /** Tells whether bytes of the image may be missing. */
+    abstract void suspect(boolean suspect);
 
     /** The dm-verity tree behind the device's data, if it was asked for. */
-    Optional<VerityTree> hashTree() {
-        return mapped.image instanceof VerityImage image ? Optional.of(image.tree()) : Optional.empty();
-    }
-
-    DeviceCounters counters() {
-        return device.counters();
+    final Optional<VerityTree> hashTree() {
+        return mapped.image() instanceof VerityImage image ? Optional.of(image.tree()) : Optional.empty();
     }
 
     /** How much of the image could be read without waiting when it was last looked at; at most its size. */
-    long residentBytes() {
-        Residency residency = mapped.space.residency();
-        long resident = residency.units() - residency.missing();
-        return resident == residency.units()
-                ? image().size()
-                : Math.min(image().size(), resident * Residency.UNIT_BYTES);
-    }
-
-    void suspect(boolean suspect) {
-        device.suspect(suspect);
-    }
+    abstract long residentBytes();
 
     /** Where byte {@code offset} of the device comes from, for a person. */
-    String origin(long offset) {
+    final String origin(long offset) {
         if (offset < 0 || offset >= image().size()) {
             return "beyond the device";
         }
@@ -170,37 +126,40 @@ final class ServedDevice implements AutoCloseable {
     }
 
     /** Whether it is ending because this process wants it to. */
-    boolean isEnding() {
+    final boolean isEnding() {
         return ending;
     }
 
-    void awaitStopped() throws IOException, InterruptedException {
-        device.awaitStopped();
-    }
+    /** Waits until it is not served any more, for whatever reason. */
+    abstract void awaitStopped() throws IOException, InterruptedException;
 
     /** Hands it over to the next server, whose turn it is when this returns. */
-    void handOver() {
+    final void handOver() throws IOException {
         ending = true;
-        device.release();
+        leave();
     }
 
     /** Lets go of a device that was stopped by somebody else. */
-    void release() {
+    final void release() {
         ending = true;
-        device.release();
-        control.close();
+        letGo();
         mapped.close();
     }
 
     /** Stops and deletes the device. */
     @Override
-    public void close() throws IOException {
+    public final void close() throws IOException {
         ending = true;
         try {
-            device.close();
+            delete();
         } finally {
-            control.close();
             mapped.close();
         }
     }
+
+    abstract void leave() throws IOException;
+
+    abstract void letGo();
+
+    abstract void delete() throws IOException;
 }

@@ -29,10 +29,11 @@ import org.jspecify.annotations.Nullable;
  * <pre>
  *   /run/erofs-ublk/
  *     daemon.lock        locked by the one daemon that serves; whoever waits for it is a stand-by
+ *     nbdN.lock          locked by a command that serves /dev/nbdN itself
  *     takeover           the pid of a process that is to have the lock next, during an upgrade
  *     control.sock       where it listens
  *     daemon.log         what it says when nobody else listens
- *     devices/N.json     each device, see {@link DeviceRecord}
+ *     devices/N.json     each device, see {@link DeviceRecord}; nbdN.json for one of the nbd driver
  * </pre>
  *
  * <p>It does not survive a reboot, and neither do devices.
@@ -78,6 +79,11 @@ public final class StateDirectory {
         Files.createDirectories(devices, PRIVATE_DIRECTORY);
     }
 
+    @Override
+    public String toString() {
+        return root.toString();
+    }
+
     public Path socket() {
         return root.resolve("control.sock");
     }
@@ -102,7 +108,32 @@ public final class StateDirectory {
 
     /** Takes the lock if it is free. */
     public Optional<Lock> tryLock() throws IOException {
-        FileChannel channel = openLock();
+        return tryLock("daemon.lock");
+    }
+
+    /** Takes the lock of whoever serves a device by itself, if it is free. */
+    public Optional<Lock> tryLock(DeviceId device) throws IOException {
+        return tryLock(lockName(device));
+    }
+
+    /** Whether a command serves {@code device} by itself. */
+    public boolean isServedByCommand(DeviceId device) throws IOException {
+        if (!Files.exists(root.resolve(lockName(device)))) {
+            return false;
+        }
+        Optional<Lock> lock = tryLock(device);
+        if (lock.isPresent()) {
+            lock.get().close();
+        }
+        return lock.isEmpty();
+    }
+
+    private static String lockName(DeviceId device) {
+        return Path.of(device.path()).getFileName() + ".lock";
+    }
+
+    private Optional<Lock> tryLock(String name) throws IOException {
+        FileChannel channel = openLock(name);
         try {
             FileLock lock = channel.tryLock();
             if (lock != null) {
@@ -117,14 +148,14 @@ public final class StateDirectory {
 
     /** Takes the lock as soon as it is free; the kernel wakes this thread when its owner dies. */
     Lock lock() throws IOException {
-        FileChannel channel = openLock();
+        FileChannel channel = openLock("daemon.lock");
         channel.lock();
         return new Lock(channel);
     }
 
-    private FileChannel openLock() throws IOException {
+    private FileChannel openLock(String name) throws IOException {
         return FileChannel.open(
-                root.resolve("daemon.lock"), Set.of(StandardOpenOption.CREATE, StandardOpenOption.WRITE), PRIVATE_FILE);
+                root.resolve(name), Set.of(StandardOpenOption.CREATE, StandardOpenOption.WRITE), PRIVATE_FILE);
     }
 
     /** Says that this process is to have the lock next. */
@@ -170,8 +201,8 @@ public final class StateDirectory {
         Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE);
     }
 
-    /** The record of device {@code id}; nothing if there is none. */
-    Optional<DeviceRecord> read(int id) throws IOException {
+    /** The record of a device; nothing if there is none. */
+    Optional<DeviceRecord> read(DeviceId id) throws IOException {
         Path file = file(id);
         String text;
         try {
@@ -184,23 +215,27 @@ public final class StateDirectory {
             return Optional.empty();
         }
         try {
-            return Optional.of(DeviceRecord.fromJson(JsonObject.parse(text)));
+            DeviceRecord record = DeviceRecord.fromJson(JsonObject.parse(text));
+            if (record.id().equals(id)) {
+                return Optional.of(record);
+            }
+            throw new DaemonException("the record is of %s, expected %s".formatted(record.id(), id));
         } catch (DaemonException e) {
             throw new DaemonException(file + ": " + e.getMessage());
         }
     }
 
-    /** Forgets device {@code id}. */
-    void remove(int id) throws IOException {
+    /** Forgets a device. */
+    void remove(DeviceId id) throws IOException {
         Files.deleteIfExists(file(id));
     }
 
     /** The ids of all records, in no order. */
-    List<Integer> ids() throws IOException {
-        List<Integer> ids = new ArrayList<>();
+    List<DeviceId> ids() throws IOException {
+        List<DeviceId> ids = new ArrayList<>();
         try (DirectoryStream<Path> files = Files.newDirectoryStream(devices, "*" + SUFFIX)) {
             for (Path file : files) {
-                Integer id = id(file.getFileName().toString());
+                DeviceId id = id(file.getFileName().toString());
                 if (id != null) {
                     ids.add(id);
                 }
@@ -211,12 +246,16 @@ public final class StateDirectory {
         return ids;
     }
 
-    private static @Nullable Integer id(String name) {
-        String number = name.substring(0, name.length() - SUFFIX.length());
-        return number.matches("\\d{1,7}") ? Integer.valueOf(number) : null;
+    private static @Nullable DeviceId id(String file) {
+        String name = file.substring(0, file.length() - SUFFIX.length());
+        return DeviceId.parse(name).filter(id -> name(id).equals(name)).orElse(null);
     }
 
-    private Path file(int id) {
-        return devices.resolve(id + SUFFIX);
+    private static String name(DeviceId id) {
+        return (id.backend() == Backend.UBLK ? "" : id.backend()) + Integer.toString(id.number());
+    }
+
+    private Path file(DeviceId id) {
+        return devices.resolve(name(id) + SUFFIX);
     }
 }

@@ -19,7 +19,7 @@ class CommandLineTest {
     @TempDir
     private Path dir;
 
-    private record Outcome(int status, String out, String err) {}
+    record Outcome(int status, String out, String err) {}
 
     @Test
     void wrongUsageIsOneLineAndStatusTwo() {
@@ -143,7 +143,7 @@ class CommandLineTest {
         return args.toArray(String[]::new);
     }
 
-    private static synchronized Outcome run(String... args) {
+    static synchronized Outcome run(String... args) {
         PrintStream out = System.out;
         PrintStream err = System.err;
         ByteArrayOutputStream outBytes = new ByteArrayOutputStream();

@@ -32,9 +32,13 @@ class StateDirectoryTest {
         state.create();
     }
 
-    private static DeviceRecord record(int id) {
+    private static DeviceRecord record(int number) {
+        return record(new DeviceId(Backend.UBLK, number));
+    }
+
+    private static DeviceRecord record(DeviceId id) {
         return new DeviceRecord(
-                id,
+                id.number(),
                 DeviceRecord.newToken(),
                 new DeviceSpec(
                         new SourceSpec(new ImageSource(
@@ -46,13 +50,16 @@ class StateDirectoryTest {
                                 List.of(Path.of("/allowed")),
                                 Path.of("/cache"),
                                 new Salt("00ff"))),
+                        id.backend(),
                         DeviceOptions.ANY_ID,
                         2,
-                        64,
+                        id.backend() == Backend.NBD ? 128 : 64,
                         512,
                         Recovery.FAIL_IO,
                         false,
-                        true),
+                        true,
+                        7,
+                        70),
                 1 << 20,
                 "erofs",
                 "00112233",
@@ -63,11 +70,33 @@ class StateDirectoryTest {
     void whatIsWrittenIsReadAgain() throws Exception {
         DeviceRecord record = record(3);
         state.write(record);
-        assertThat(state.read(3)).contains(record);
-        assertThat(state.ids()).containsExactly(3);
-        state.remove(3);
-        assertThat(state.read(3)).isEmpty();
+        assertThat(state.read(DeviceId.ublk(3))).contains(record);
+        assertThat(state.ids()).containsExactly(DeviceId.ublk(3));
+        state.remove(DeviceId.ublk(3));
+        assertThat(state.read(DeviceId.ublk(3))).isEmpty();
         assertThat(state.ids()).isEmpty();
+    }
+
+    @Test
+    void aNumberMayBeThatOfTwoDevices() throws Exception {
+        DeviceRecord nbd = record(DeviceId.nbd(3));
+        state.write(record(3));
+        state.write(nbd);
+        assertThat(state.ids()).containsExactlyInAnyOrder(DeviceId.ublk(3), DeviceId.nbd(3));
+        assertThat(state.read(DeviceId.nbd(3))).contains(nbd);
+        Files.move(root.resolve("devices/nbd3.json"), root.resolve("devices/nbd4.json"));
+        assertThatThrownBy(() -> state.read(DeviceId.nbd(4)))
+                .hasMessage(root.resolve("devices/nbd4.json") + ": the record is of /dev/nbd3, expected /dev/nbd4");
+    }
+
+    @Test
+    void aRecordFromBeforeThereWereBackendsIsOfUblk() throws Exception {
+        DeviceRecord record = record(3);
+        state.write(record);
+        Path file = root.resolve("devices/3.json");
+        Files.writeString(file, Files.readString(file).replace("\"backend\":\"ublk\",", ""));
+        assertThat(Files.readString(file)).doesNotContain("backend");
+        assertThat(state.read(DeviceId.ublk(3))).contains(record);
     }
 
     @Test
@@ -87,7 +116,7 @@ class StateDirectoryTest {
         Files.writeString(root.resolve("devices/4.json.new"), "{\"version\":1,");
         assertThat(state.ids()).isEmpty();
         state.write(record(4));
-        assertThat(state.ids()).containsExactly(4);
+        assertThat(state.ids()).containsExactly(DeviceId.ublk(4));
         assertThat(root.resolve("devices/4.json.new")).doesNotExist();
     }
 
@@ -107,13 +136,14 @@ class StateDirectoryTest {
             }
             Files.writeString(file, text);
             try {
-                state.read(5);
+                state.read(DeviceId.ublk(5));
             } catch (DaemonException e) {
                 assertThat(e).hasMessageContaining(file.toString());
             }
         }
         Files.writeString(file, whole.replace("\"version\":1", "\"version\":2"));
-        assertThatThrownBy(() -> state.read(5)).hasMessage(file + ": field \"version\" is 2, expected 1 to 1");
+        assertThatThrownBy(() -> state.read(DeviceId.ublk(5)))
+                .hasMessage(file + ": field \"version\" is 2, expected 1 to 1");
     }
 
     @Test

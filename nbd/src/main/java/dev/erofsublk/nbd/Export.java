@@ -9,6 +9,8 @@ import dev.erofsublk.uring.Linux;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.charset.StandardCharsets;
+import java.util.HashSet;
+import java.util.Set;
 
 /**
  * A device as clients know it: a name, and the bytes.
@@ -17,11 +19,18 @@ import java.nio.charset.StandardCharsets;
  * server that uses it.
  */
 public final class Export {
+    /** The longest name, in bytes of UTF-8. */
+    public static final int MAX_NAME_BYTES = Nbd.MAX_STRING;
+
     private final String name;
     private final String description;
     private final AddressSpace space;
     private final AllocationMap allocation;
     private final Residency residency;
+
+    // Guarded by tallies
+    private final Set<Tally> tallies = new HashSet<>();
+    private NbdCounters past = NbdCounters.NONE;
 
     /**
      * @param name what clients ask for, at most 4096 bytes of UTF-8; may be empty
@@ -59,6 +68,37 @@ public final class Export {
     /** The block size that suits the content: a power of two, 512 to 4096. */
     public int blockSize() {
         return space.image().blockSize();
+    }
+
+    /** What has been done so far; at most one batch of requests for each connection behind. */
+    public NbdCounters counters() {
+        synchronized (tallies) {
+            NbdCounters sum = past;
+            for (Tally tally : tallies) {
+                sum = tally.plus(sum);
+            }
+            return sum;
+        }
+    }
+
+    /** Bytes that have been brought in, which is not to say that the kernel still keeps them; at most the size. */
+    public long residentBytes() {
+        return Math.min(size(), residency.count() * Residency.UNIT);
+    }
+
+    /** Counts what a new connection does. */
+    void add(Tally tally) {
+        synchronized (tallies) {
+            tallies.add(tally);
+        }
+    }
+
+    /** Keeps what a connection has done that ends. */
+    void remove(Tally tally) {
+        synchronized (tallies) {
+            tallies.remove(tally);
+            past = tally.plus(past);
+        }
     }
 
     AddressSpace space() {

@@ -31,6 +31,11 @@ public final class Exports {
         return export == null && name.isEmpty() ? first : export;
     }
 
+    /** All names, the default export's first. */
+    public List<String> names() {
+        return List.copyOf(byName.keySet());
+    }
+
     Iterable<Export> all() {
         return byName.values();
     }

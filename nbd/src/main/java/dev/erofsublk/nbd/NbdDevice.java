@@ -38,6 +38,7 @@ public final class NbdDevice implements AutoCloseable {
     private final List<Serving> serving = new ArrayList<>();
     private boolean stopping;
     private boolean disconnected;
+    private boolean gone;
 
     private record Serving(Connection connection, Thread thread) {}
 
@@ -125,6 +126,7 @@ public final class NbdDevice implements AutoCloseable {
             device.index = driver.connect(index, export.size(), blockSize, options, pairs.kernelEnds());
             device.nameThreads();
             device.chooseNoScheduler();
+            device.lookForPartitions();
             return device;
         } catch (IOException | RuntimeException e) {
             device.close();
@@ -170,11 +172,27 @@ public final class NbdDevice implements AutoCloseable {
         return disconnected;
     }
 
+    /** Waits until it is served no more: disconnected by somebody, {@linkplain #close closed}, or not ours any longer. */
+    public synchronized void awaitEnd() throws InterruptedException {
+        while (!(stopping || disconnected || gone) || !serving.isEmpty()) {
+            wait();
+        }
+    }
+
     private void chooseNoScheduler() {
         try {
             Files.writeString(sys(index).resolve("queue/scheduler"), "none");
         } catch (IOException e) {
             log.accept("nbd" + index + ": the scheduler stays: " + e.getMessage());
+        }
+    }
+
+    /** The first who opens a device waits while the kernel looks for partitions: for ever, if its server has died before. */
+    private void lookForPartitions() {
+        try {
+            Linux.close(Linux.open(path().toString(), Linux.O_RDONLY));
+        } catch (LinuxException e) {
+            log.accept("nbd" + index + ": not opened: " + e.getMessage()); // without devtmpfs there may be no node
         }
     }
 
@@ -207,6 +225,7 @@ public final class NbdDevice implements AutoCloseable {
         synchronized (this) {
             serving.removeIf(s -> s.connection == connection);
             disconnected |= finished;
+            notifyAll();
         }
         while (isWanted()) {
             try {
@@ -219,7 +238,7 @@ public final class NbdDevice implements AutoCloseable {
                 return;
             } catch (LinuxException e) {
                 if (e.errno() == Errno.EINVAL || e.errno() == Errno.ENODEV || e.errno() == Errno.ENOENT) {
-                    log.accept("nbd" + index + ": gone: " + e.getMessage());
+                    giveUp(e);
                     return;
                 }
                 log.accept("nbd" + index + ": " + e.getMessage());
@@ -229,6 +248,14 @@ public final class NbdDevice implements AutoCloseable {
                 return;
             }
         }
+    }
+
+    private synchronized void giveUp(LinuxException e) {
+        if (!gone && isWanted()) {
+            log.accept("nbd" + index + ": gone: " + e.getMessage());
+        }
+        gone = true;
+        notifyAll();
     }
 
     private synchronized boolean isWanted() {
@@ -288,11 +315,8 @@ public final class NbdDevice implements AutoCloseable {
      */
     public static void detach(int index) throws IOException {
         String user = user(index);
-        if (!user.isEmpty()) {
-            throw new IOException(path(index) + " is " + user);
-        }
-        try (NbdDriver driver = new NbdDriver()) {
-            driver.disconnect(index);
+        if (!user.isEmpty() || !disconnectIfIdle(index)) {
+            throw new IOException(path(index) + " is " + (user.isEmpty() ? "in use" : user));
         }
         // The driver calls the slot free a little before it is: another CONNECT would meet the old size.
         long end = System.nanoTime() + SETTLE_NANOS;
@@ -303,6 +327,37 @@ public final class NbdDevice implements AutoCloseable {
                 Thread.currentThread().interrupt();
                 return;
             }
+        }
+    }
+
+    /**
+     * Disconnects a device, whoever serves it, unless it is mounted or otherwise claimed; nobody can do so meanwhile. One
+     * that is just open is no obstacle.
+     *
+     * @return false if it is in use, and as it was
+     */
+    public static boolean disconnectIfIdle(int index) throws IOException {
+        int claim;
+        try {
+            claim = Linux.open(path(index).toString(), Linux.O_RDONLY | Linux.O_EXCL);
+        } catch (LinuxException e) {
+            if (e.errno() == Errno.EBUSY) {
+                return false;
+            }
+            throw e;
+        }
+        try {
+            disconnect(index);
+        } finally {
+            Linux.close(claim);
+        }
+        return true;
+    }
+
+    /** Disconnects a device, whoever serves and uses it: its readers get errors. */
+    public static void disconnect(int index) throws IOException {
+        try (NbdDriver driver = new NbdDriver()) {
+            driver.disconnect(index);
         }
     }
 

@@ -33,6 +33,7 @@ import org.jspecify.annotations.Nullable;
  */
 public final class NbdServer implements AutoCloseable {
     private static final int BACKLOG = 64;
+    private static final String LATE = "the handshake took too long";
 
     private final Exports exports;
     private final Limits limits;
@@ -60,8 +61,14 @@ public final class NbdServer implements AutoCloseable {
         this.limits = limits;
         this.tls = tls;
         this.log = log;
-        deadlines = new ScheduledThreadPoolExecutor(1, task -> daemon(task, "nbd-deadlines"));
+        deadlines = deadlines();
+    }
+
+    private static ScheduledThreadPoolExecutor deadlines() {
+        ScheduledThreadPoolExecutor deadlines =
+                new ScheduledThreadPoolExecutor(1, task -> daemon(task, "nbd-deadlines"));
         deadlines.setRemoveOnCancelPolicy(true);
+        return deadlines;
     }
 
     private static Thread daemon(Runnable task, String name) {
@@ -93,13 +100,27 @@ public final class NbdServer implements AutoCloseable {
 
     /**
      * Serves the one client behind a pair of descriptors, as inetd and fuzzers want it, on the calling thread, until the
-     * client leaves; then closes them. There is no deadline for the handshake.
+     * client leaves; then closes them.
      *
      * @param in a stream socket or a pipe to read from
      * @param out the same socket, or a pipe to write to
+     * @param late called, by another thread, when the handshake has taken too long: a socket is hung up by then, but
+     *     nothing ends a wait for a pipe except the end of the process
      */
-    public static void serve(int in, int out, Exports exports, Limits limits, @Nullable Tls tls, Consumer<String> log) {
-        new Connection(in, out, "the client", log).serve(exports, limits, tls, () -> {});
+    public static void serve(
+            int in, int out, Exports exports, Limits limits, @Nullable Tls tls, Consumer<String> log, Runnable late) {
+        Connection connection = new Connection(in, out, "the client", log);
+        try (ScheduledThreadPoolExecutor deadlines = deadlines()) {
+            ScheduledFuture<?> deadline = deadlines.schedule(
+                    () -> {
+                        connection.stop(LATE);
+                        late.run();
+                    },
+                    limits.handshake().toNanos(),
+                    TimeUnit.NANOSECONDS);
+            connection.serve(exports, limits, tls, () -> deadline.cancel(false));
+            deadline.cancel(false);
+        }
     }
 
     private static void removeStale(Path path) throws IOException {
@@ -159,9 +180,7 @@ public final class NbdServer implements AutoCloseable {
         Connection connection = new Connection(fd, fd, name, log);
         connections.add(connection);
         ScheduledFuture<?> deadline = deadlines.schedule(
-                () -> connection.stop("the handshake took too long"),
-                limits.handshake().toNanos(),
-                TimeUnit.NANOSECONDS);
+                () -> connection.stop(LATE), limits.handshake().toNanos(), TimeUnit.NANOSECONDS);
         Thread thread = daemon(() -> serve(connection, deadline), name);
         threads.add(thread);
         thread.start();

@@ -80,18 +80,23 @@ final class Outbox {
     private final int[] firstIovecs = new int[REPLIES + 1]; // the last is where the reply being put together begins
     private final int[] closings = new int[REPLIES]; // where in headers the closing chunk lies, or -1
     private final boolean[] parts = new boolean[REPLIES]; // the beginning of the reply has been sent before
+    private final long[] abouts = new long[REPLIES];
     private int replyCount;
     private int iovecCount;
     private int headerEnd;
 
     // The reply being put together
     private boolean inReply;
+    private long about;
     private boolean isStructured;
     private long cookie;
     private long bytes;
     private int closing;
     private boolean continued; // its beginning has been sent
     private boolean spoiled; // and had to be completed with zeros
+
+    private long failures;
+    private long lastFailure = -1;
 
     Outbox(Arena arena, Wire wire) {
         this.wire = wire;
@@ -101,8 +106,31 @@ final class Outbox {
         messages = arena.allocate((long) REPLIES * Sockets.MMSGHDR_BYTES, 8);
     }
 
+    /** Says which byte of the device the replies are about that begin from here on. */
+    void about(long offset) {
+        about = offset;
+    }
+
+    /** How many replies have become, or are to be, {@link Nbd#EIO}. */
+    long failures() {
+        return failures;
+    }
+
+    /** What the last of those was {@linkplain #about about}; -1 if there was none. */
+    long lastFailure() {
+        return lastFailure;
+    }
+
+    private void countFailure(long offset) {
+        failures++;
+        lastFailure = offset;
+    }
+
     /** A reply without data. */
     void simple(long cookie, int error) throws IOException {
+        if (error == Nbd.EIO) {
+            countFailure(about);
+        }
         begin(cookie, false);
         simpleHeader(error);
         end();
@@ -110,6 +138,9 @@ final class Outbox {
 
     /** A structured reply that is just an error. */
     void errorChunk(long cookie, int error) throws IOException {
+        if (error == Nbd.EIO) {
+            countFailure(about);
+        }
         begin(cookie, true);
         int at = header(Nbd.ERROR_CHUNK_BYTES);
         putError(at, cookie, error);
@@ -253,6 +284,7 @@ final class Outbox {
         totals[replyCount] = bytes;
         closings[replyCount] = closing;
         parts[replyCount] = continued;
+        abouts[replyCount] = about;
         firstIovecs[++replyCount] = iovecCount;
         bytes = 0;
     }
@@ -365,6 +397,7 @@ final class Outbox {
             pad(r);
             return;
         }
+        countFailure(abouts[r]);
         long first = iovecAt(firstIovecs[r]);
         int at = (int) (iovecs.get(JAVA_LONG, first) - headers.address()); // a reply begins with a header
         if (structured[r]) {
@@ -383,6 +416,7 @@ final class Outbox {
 
     /** Lets zeros take the place of the data that {@code r} has yet to send, and an error follow them. */
     private void pad(int r) throws Disconnect {
+        countFailure(abouts[r]);
         boolean open = isOpen(r);
         if (!structured[r] || (!open && closings[r] < 0)) {
             throw Disconnect.because("bytes of the image went missing while they were being sent");

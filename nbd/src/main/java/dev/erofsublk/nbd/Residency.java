@@ -35,6 +35,15 @@ final class Residency {
         return true;
     }
 
+    /** How many units have been brought in. */
+    long count() {
+        long count = 0;
+        for (int i = 0; i < bits.length; i++) {
+            count += Long.bitCount((long) WORD.getOpaque(bits, i));
+        }
+        return count;
+    }
+
     /** Notes that the units which lie within these bytes, or end with the device there, have been brought in. */
     void add(long offset, long length) {
         long end = (offset + length + UNIT - 1) >>> SHIFT;

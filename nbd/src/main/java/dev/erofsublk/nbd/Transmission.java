@@ -33,7 +33,11 @@ final class Transmission {
     private final Reads reads;
     private final MemorySegment requests;
     private final int[] waiting = new int[Inbox.CAPACITY / Nbd.REQUEST_BYTES];
+    private final Tally tally = new Tally();
     private int waitingCount;
+    private long readCount;
+    private long byteCount;
+    private long coldCount;
 
     Transmission(Session session, Inbox in, Outbox out, Reads reads) {
         this.session = session;
@@ -54,17 +58,28 @@ final class Transmission {
 
     /** Serves until the client says that it is done. */
     void run() throws IOException {
-        boolean more = true;
-        while (more) {
-            while (more && in.available() >= Nbd.REQUEST_BYTES) {
-                more = next();
+        export.add(tally);
+        try {
+            boolean more = true;
+            while (more) {
+                while (more && in.available() >= Nbd.REQUEST_BYTES) {
+                    more = next();
+                }
+                answerWaiting();
+                out.flush();
+                publish();
+                if (more) {
+                    in.require(in.available() + 1);
+                }
             }
-            answerWaiting();
-            out.flush();
-            if (more) {
-                in.require(in.available() + 1);
-            }
+        } finally {
+            publish();
+            export.remove(tally);
         }
+    }
+
+    private void publish() {
+        tally.set(readCount, byteCount, coldCount, out.failures(), out.lastFailure());
     }
 
     /** Handles a request; false if it is the last. */
@@ -102,6 +117,7 @@ final class Transmission {
     }
 
     private void read(int at, int flags, long cookie, long offset, long length) throws IOException {
+        readCount++;
         int allowed = session.structured() ? Nbd.CMD_FLAG_DF : 0;
         if ((flags & ~allowed) != 0 || !isWithin(offset, length) || length > Nbd.MAX_PAYLOAD) {
             failRead(cookie, Nbd.EINVAL);
@@ -109,10 +125,13 @@ final class Transmission {
             answer(flags, cookie, offset, (int) length);
         } else {
             waiting[waitingCount++] = at;
+            coldCount++;
         }
     }
 
     private void answer(int flags, long cookie, long offset, int length) throws IOException {
+        byteCount += length;
+        out.about(offset);
         if (session.structured()) {
             reads.structured(cookie, (flags & Nbd.CMD_FLAG_DF) != 0, offset, length);
         } else {
@@ -139,6 +158,7 @@ final class Transmission {
             if (reads.load(offset, length)) {
                 answer(flags, cookie, offset, length);
             } else {
+                out.about(offset);
                 failRead(cookie, Nbd.EIO);
             }
         }

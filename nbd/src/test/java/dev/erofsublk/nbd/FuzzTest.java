@@ -2,13 +2,7 @@
 package dev.erofsublk.nbd;
 
 import static dev.erofsublk.nbd.Client.cat;
-import static dev.erofsublk.nbd.Client.contexts;
-import static dev.erofsublk.nbd.Client.optionBytes;
-import static dev.erofsublk.nbd.Client.requestBytes;
-import static dev.erofsublk.nbd.Client.string;
-import static dev.erofsublk.nbd.Client.u16;
 import static dev.erofsublk.nbd.Client.u32;
-import static dev.erofsublk.nbd.Client.u64;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.erofsublk.uring.Linux;
@@ -16,12 +10,12 @@ import dev.erofsublk.uring.Sockets;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
@@ -73,7 +67,7 @@ class FuzzTest {
     private static long session(Exports exports, byte[] input, List<String> log) throws Exception {
         int[] pair = Sockets.pair();
         Thread server = Thread.ofPlatform()
-                .start(() -> NbdServer.serve(pair[0], pair[0], exports, Limits.DEFAULT, null, log::add));
+                .start(() -> NbdServer.serve(pair[0], pair[0], exports, Limits.DEFAULT, null, log::add, () -> {}));
         Thread sender = Thread.ofPlatform().start(() -> send(pair[1], input));
         long answered = 0;
         try (Arena arena = Arena.ofConfined()) {
@@ -147,41 +141,16 @@ class FuzzTest {
         return u32(values[random.nextInt(values.length)]);
     }
 
+    /** The recipes of {@code src/test/corpus}: hexadecimal digits, with comments behind a number sign. */
     private static List<byte[]> corpus() throws IOException {
-        byte[] structured = cat(u32(3), optionBytes(8), optionBytes(10, contexts("disk", "base:allocation")));
-        byte[] go = optionBytes(7, string("disk"), u16(2), u16(1), u16(3));
-        byte[] reads = cat(
-                requestBytes(0, 0, 1, 0, 4096),
-                requestBytes(4, 0, 2, 100_000, 100_000),
-                requestBytes(0, 0, 3, 512, 1 << 20),
-                requestBytes(0, 7, 4, 0, 1 << 20),
-                requestBytes(8, 7, 5, 200_000, 65_536),
-                requestBytes(0, 5, 6, 0, 65_536),
-                requestBytes(0, 3, 7, 0, 0));
-        byte[] writes = cat(
-                requestBytes(0, 1, 8, 0, 600),
-                new byte[600],
-                requestBytes(0, 4, 9, 0, 512),
-                requestBytes(0, 6, 10, 0, 512));
-        byte[] disconnect = requestBytes(0, 2, 11, 0, 0);
         List<byte[]> corpus = new ArrayList<>();
-        corpus.add(cat(structured, go, reads, writes, disconnect));
-        corpus.add(cat(u32(3), go, reads, writes, reads, disconnect));
-        corpus.add(cat(u32(1), optionBytes(1, "disk".getBytes(StandardCharsets.UTF_8)), reads, disconnect));
-        corpus.add(cat(u32(0), u64(0x49484156454f5054L), u32(1), string("other"), reads));
-        corpus.add(cat(
-                u32(3),
-                optionBytes(3),
-                optionBytes(6, string(""), u16(0)),
-                optionBytes(99, new byte[50]),
-                optionBytes(2)));
-        corpus.add(cat(
-                structured,
-                optionBytes(9, contexts("disk")),
-                optionBytes(9, contexts("other", "base:", "x:y")),
-                go,
-                reads));
-        corpus.add(cat(u32(3), optionBytes(5), optionBytes(8), optionBytes(8), go, writes));
+        try (var recipes = Files.list(Path.of("src/test/corpus"))) {
+            for (Path recipe : recipes.sorted().toList()) {
+                String digits = Files.readString(recipe).replaceAll("#.*|\\s", "");
+                corpus.add(HexFormat.of().parseHex(digits));
+            }
+        }
+        assertThat(corpus).hasSizeGreaterThan(6);
         String more = System.getProperty("nbd.fuzz.corpus");
         if (more != null) {
             try (var files = Files.list(Path.of(more))) {
@@ -202,7 +171,7 @@ class FuzzTest {
             List<String> log = new ArrayList<>();
             int in = Linux.open(input.toString(), Linux.O_RDONLY);
             int out = Linux.open(output.toString(), Linux.O_RDWR);
-            NbdServer.serve(in, out, image.exports(), Limits.DEFAULT, null, log::add);
+            NbdServer.serve(in, out, image.exports(), Limits.DEFAULT, null, log::add, () -> {});
             assertThat(log).isEmpty();
             assertThat(Files.size(output)).isGreaterThan(1_000_000);
         }

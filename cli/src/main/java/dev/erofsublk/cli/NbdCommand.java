@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.cli;
+
+import dev.erofsublk.composer.AddressSpace;
+import dev.erofsublk.composer.Image;
+import dev.erofsublk.daemon.Backend;
+import dev.erofsublk.daemon.DeviceId;
+import dev.erofsublk.daemon.DeviceSpec;
+import dev.erofsublk.daemon.SourceSpec;
+import dev.erofsublk.nbd.Export;
+import dev.erofsublk.nbd.Exports;
+import dev.erofsublk.nbd.Limits;
+import dev.erofsublk.nbd.NbdServer;
+import dev.erofsublk.nbd.Tls;
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import java.util.concurrent.CountDownLatch;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+
+/** The same device over NBD: to any client, or to the kernel's own driver. */
+@Command(
+        name = "nbd",
+        mixinStandardHelpOptions = true,
+        description = "Serve images over NBD, read-only, until it is interrupted.",
+        footer = "Prints the URI of each export, or the path of the device, once it can be read.")
+final class NbdCommand implements Callable<Integer> {
+    private static final int MAX_CLIENTS = 10_000;
+    private static final int MAX_HANDSHAKE_SECONDS = 3600;
+
+    @Mixin
+    private SourceOptions source = new SourceOptions();
+
+    @Option(names = "--name", paramLabel = "NAME", description = "The export's name. Default: the empty name.")
+    private @Nullable String name;
+
+    @Option(
+            names = "--export",
+            paramLabel = "NAME=PATH",
+            description = "A further export: PATH is a directory, as with --blobs, or a file, as with --image. May be"
+                    + " repeated.")
+    private List<String> further = new ArrayList<>();
+
+    @Option(names = "--socket", paramLabel = "PATH", description = "Listen on a unix socket.")
+    private List<Path> sockets = new ArrayList<>();
+
+    @Option(
+            names = "--listen",
+            paramLabel = "HOST:PORT",
+            description = "Listen on TCP; port 0 for one that is free, which is printed.")
+    private List<String> addresses = new ArrayList<>();
+
+    @Option(names = "--stdio", description = "Serve the one client on standard input and output, as inetd does.")
+    private boolean stdio;
+
+    @Option(
+            names = "--device",
+            paramLabel = "/dev/nbdN|auto",
+            description =
+                    "Have the kernel's nbd driver make it a block device. If it was killed and is started again for"
+                            + " the same device, it takes that over.")
+    private @Nullable String device;
+
+    @Option(
+            names = "--connections",
+            paramLabel = "N",
+            description = "Clients at a time; one more is hung up on. Default: 100. With --device: connections to the"
+                    + " driver, each a hardware queue with a thread, 1 to 64. Default: 1.")
+    private @Nullable Integer connections;
+
+    @Option(
+            names = "--block-size",
+            paramLabel = "BYTES",
+            description = "With --device: 512, 1024, 2048 or 4096, at most the image's own, which is the default.")
+    private @Nullable Integer blockSize;
+
+    @Mixin
+    private NbdTimeouts timeouts = new NbdTimeouts();
+
+    @Option(
+            names = "--handshake-timeout",
+            paramLabel = "SECONDS",
+            description = "How long a client may take until its first request. Default: 10.")
+    private @Nullable Integer handshake;
+
+    @Option(
+            names = "--tls-certificates",
+            paramLabel = "DIR",
+            description = "Offer TLS, with server-cert.pem and server-key.pem of DIR.")
+    private @Nullable Path certificates;
+
+    @Option(
+            names = "--tls",
+            paramLabel = "on|require",
+            description = "Whether clients may do without TLS (on) or not. Default: require.")
+    private @Nullable TlsUse tlsUse;
+
+    @Option(
+            names = "--tls-verify-peer",
+            description = "Only clients with a certificate that ca-cert.pem of DIR has signed.")
+    private boolean verifyPeer;
+
+    @Spec
+    private @Nullable CommandSpec spec;
+
+    private enum TlsUse {
+        ON,
+        REQUIRE
+    }
+
+    private record Mapped(Image image, AddressSpace space) implements AutoCloseable {
+        static Mapped open(SourceSpec source) throws IOException {
+            Image image = source.open();
+            try {
+                return new Mapped(image, AddressSpace.map(image.flat()));
+            } catch (IOException | RuntimeException e) {
+                image.close();
+                throw e;
+            }
+        }
+
+        @Override
+        public void close() {
+            space.close();
+            image.close();
+        }
+    }
+
+    @Override
+    public Integer call() throws IOException, InterruptedException {
+        int ways = (stdio ? 1 : 0) + (device != null ? 1 : 0) + (sockets.isEmpty() && addresses.isEmpty() ? 0 : 1);
+        refuse(
+                ways == 0,
+                "nothing to serve on: use --socket PATH, --listen HOST:PORT, --stdio or --device /dev/nbdN|auto");
+        refuse(ways > 1, "--stdio and --device go alone");
+        if (device != null) {
+            return serveDevice(device);
+        }
+        refuse(blockSize != null, "--block-size goes with --device");
+        refuse(timeouts.isGiven(), "--timeout and --dead-timeout go with --device");
+        refuse(
+                certificates == null && (tlsUse != null || verifyPeer),
+                "--tls and --tls-verify-peer go with" + " --tls-certificates");
+        refuse(stdio && connections != null, "--connections goes with --socket, --listen or --device");
+        Limits limits = limits();
+        List<InetSocketAddress> listen = addresses.stream().map(this::address).toList();
+        Tls tls = certificates == null ? null : Tls.fromDirectory(certificates, tlsUse != TlsUse.ON, verifyPeer);
+        List<Mapped> mapped = new ArrayList<>();
+        try {
+            Exports exports = exports(mapped);
+            return stdio ? converse(exports, limits, tls) : serve(exports, limits, tls, listen);
+        } finally {
+            mapped.forEach(Mapped::close);
+        }
+    }
+
+    private int serveDevice(String wish) throws IOException, InterruptedException {
+        refuse(name != null || !further.isEmpty(), "--name and --export go with --socket, --listen or --stdio");
+        refuse(
+                certificates != null || tlsUse != null || verifyPeer || handshake != null,
+                "TLS and --handshake-timeout go with --socket, --listen or --stdio");
+        int index = wish.equals("auto")
+                ? -1
+                : DeviceId.parse(wish)
+                        .filter(id -> id.backend() == Backend.NBD)
+                        .map(DeviceId::number)
+                        .orElseThrow(() -> usage("--device is %s, expected /dev/nbdN or auto".formatted(wish)));
+        int count = checked("--connections", connections, 1, DeviceSpec.MAX_CONNECTIONS);
+        timeouts.check();
+        try (Mapped mapped = Mapped.open(source.spec())) {
+            int block = blockSize(mapped.image.flat().blockSize());
+            new NbdForeground(mapped.image, mapped.space, count, block, timeouts).serve(index);
+        }
+        return 0;
+    }
+
+    private int blockSize(int most) {
+        if (blockSize != null && (blockSize < 512 || blockSize > most || Integer.bitCount(blockSize) != 1)) {
+            throw usage("--block-size is %d, expected a power of two from 512 to %d".formatted(blockSize, most));
+        }
+        return blockSize == null ? 0 : blockSize;
+    }
+
+    private Limits limits() {
+        Limits usual = Limits.DEFAULT;
+        int clients = checked("--connections", connections, usual.connections(), MAX_CLIENTS);
+        int seconds = checked(
+                "--handshake-timeout", handshake, (int) usual.handshake().toSeconds(), MAX_HANDSHAKE_SECONDS);
+        return new Limits(clients, Duration.ofSeconds(seconds), usual.options(), usual.optionBytes());
+    }
+
+    private int checked(String option, @Nullable Integer value, int ifAbsent, int most) {
+        if (value != null && (value < 1 || value > most)) {
+            throw usage("%s is %d, expected 1 to %d".formatted(option, value, most));
+        }
+        return value == null ? ifAbsent : value;
+    }
+
+    /** Opens everything that is to be served, and notes in {@code mapped} what to close. */
+    private Exports exports(List<Mapped> mapped) throws IOException {
+        List<Export> exports = new ArrayList<>();
+        Set<String> names = new HashSet<>();
+        if (source.isGiven() || further.isEmpty()) {
+            String own = name == null ? "" : name;
+            names.add(own);
+            exports.add(export(own, source.spec(), mapped));
+        } else {
+            refuse(name != null, "--name goes with an image; --export has its own");
+        }
+        for (String text : further) {
+            int equals = text.indexOf('=');
+            refuse(equals < 0 || equals == text.length() - 1, "--export is %s, expected NAME=PATH".formatted(text));
+            String own = text.substring(0, equals);
+            refuse(!names.add(own), "there are two exports with the name \"%s\"".formatted(own));
+            exports.add(export(own, source.further(path(text.substring(equals + 1))), mapped));
+        }
+        return new Exports(exports);
+    }
+
+    private Path path(String text) {
+        try {
+            return Path.of(text);
+        } catch (InvalidPathException e) {
+            throw usage("--export: " + e.getMessage());
+        }
+    }
+
+    private Export export(String own, SourceSpec from, List<Mapped> mapped) throws IOException {
+        refuse(
+                own.getBytes(StandardCharsets.UTF_8).length > Export.MAX_NAME_BYTES,
+                "an export's name has more than %d bytes".formatted(Export.MAX_NAME_BYTES));
+        Mapped opened = Mapped.open(from);
+        mapped.add(opened);
+        return new Export(own, "", opened.space);
+    }
+
+    private InetSocketAddress address(String text) {
+        int colon = text.lastIndexOf(':');
+        String host = colon < 0 ? "" : text.substring(0, colon);
+        String port = text.substring(colon + 1);
+        if (host.isEmpty() || !port.matches("\\d{1,5}") || Integer.parseInt(port) > 65535) {
+            throw usage("--listen is %s, expected HOST:PORT, such as localhost:10809 or [::1]:0".formatted(text));
+        }
+        if (host.startsWith("[") && host.endsWith("]")) {
+            host = host.substring(1, host.length() - 1);
+        }
+        InetSocketAddress address = new InetSocketAddress(host, Integer.parseInt(port));
+        refuse(address.isUnresolved(), "--listen is %s: there is no host of that name".formatted(text));
+        return address;
+    }
+
+    private int serve(Exports exports, Limits limits, @Nullable Tls tls, List<InetSocketAddress> listen)
+            throws IOException, InterruptedException {
+        try (NbdServer server = new NbdServer(exports, limits, tls, NbdCommand::log)) {
+            // Before the first socket is made, which a signal might else leave behind
+            Runtime.getRuntime().addShutdownHook(new Thread(server::close, "shutdown"));
+            List<NbdUri> uris = new ArrayList<>();
+            for (Path path : sockets) {
+                server.listen(path);
+                uris.add(NbdUri.unix(tls != null, path));
+            }
+            for (InetSocketAddress address : listen) {
+                InetSocketAddress bound = server.listen(address);
+                uris.add(NbdUri.tcp(tls != null, bound));
+                if (tls == null && !bound.getAddress().isLoopbackAddress()) {
+                    log(bound
+                            + " is served without TLS to everybody who can reach it; --tls-certificates changes that");
+                }
+            }
+            for (NbdUri uri : uris) {
+                exports.names().forEach(each -> System.out.println(uri.of(each)));
+            }
+            System.out.flush();
+            new CountDownLatch(1).await(); // a signal ends the process, and its hook the server
+        }
+        return 0;
+    }
+
+    private static int converse(Exports exports, Limits limits, @Nullable Tls tls) {
+        System.setOut(System.err); // nothing but the protocol goes to the client
+        NbdServer.serve(0, 1, exports, limits, tls, isClientOnStandardError() ? line -> {} : NbdCommand::log, () -> {
+            Runtime.getRuntime().halt(1); // a wait for a pipe ends in no other way
+        });
+        return 0;
+    }
+
+    /** As inetd arranges it. */
+    private static boolean isClientOnStandardError() {
+        try {
+            Path out = Files.readSymbolicLink(Path.of("/proc/self/fd/1"));
+            return out.toString().startsWith("socket:")
+                    && out.equals(Files.readSymbolicLink(Path.of("/proc/self/fd/2")));
+        } catch (IOException e) {
+            return false;
+        }
+    }
+
+    private static void log(String line) {
+        System.err.println("erofs-ublk: " + line);
+    }
+
+    private void refuse(boolean wrong, String message) {
+        if (wrong) {
+            throw usage(message);
+        }
+    }
+
+    private ParameterException usage(String message) {
+        if (spec == null) {
+            throw new IllegalStateException("not run by picocli");
+        }
+        return new ParameterException(spec.commandLine(), message);
+    }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+package dev.erofsublk.daemon;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import dev.erofsublk.ublk.Recovery;
+import org.junit.jupiter.api.Test;
+
+class DeviceSpecTest {
+    /** As it comes through the socket. */
+    private static DeviceSpec read(JsonObject json) throws DaemonException {
+        return DeviceSpec.fromJson(JsonObject.parse(json.toString()));
+    }
+
+    private static JsonObject request() throws DaemonException {
+        return JsonObject.parse("{\"source\":{\"image\":\"/i\"}}");
+    }
+
+    @Test
+    void aRequestOfBeforeThereWereBackendsMeansUblk() throws Exception {
+        DeviceSpec spec = read(request());
+        assertThat(spec.backend()).isEqualTo(Backend.UBLK);
+        assertThat(read(spec.toJson())).isEqualTo(spec);
+    }
+
+    @Test
+    void nbdHasItsOwnDefaultsAndLimits() throws Exception {
+        DeviceSpec spec = read(request().put("backend", "nbd"));
+        assertThat(spec)
+                .extracting("queues", "depth", "timeout", "deadTimeout", "recovery")
+                .containsExactly(1, 128, 5, 300, Recovery.REISSUE);
+        assertThat(read(spec.toJson())).isEqualTo(spec);
+        assertRefused(request().put("backend", "nbd").put("queues", 65), "field \"queues\" is 65, expected 1 to 64");
+        assertRefused(request().put("backend", "nbd").put("depth", 64), "field \"depth\" is 64, expected 128 to 128");
+        assertRefused(request().put("timeout", 0), "field \"timeout\" is 0, expected 1 to 86400");
+        assertRefused(request().put("backend", "iscsi"), "field \"backend\" is iscsi, expected ublk or nbd");
+    }
+
+    private static void assertRefused(JsonObject request, String message) {
+        assertThatThrownBy(() -> read(request))
+                .isInstanceOf(DaemonException.class)
+                .hasMessage(message);
+    }
+}
