@@ -86,11 +86,18 @@ final class ControlProtocol {
     }
 
     private JsonObject delete(JsonObject request) throws IOException {
-        Deletion deletion = new Deletion(request.bool("force", false), request.bool("async", false));
+        boolean async = request.bool("async", false);
+        Deletion deletion = new Deletion(request.bool("force", false), async);
         List<String> failures = new ArrayList<>();
         for (DeviceId id : ids(request)) {
             try {
                 deletion.delete(id);
+                if (!async) {
+                    daemon.awaitForgotten(id);
+                }
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+                throw new IOException("interrupted", e);
             } catch (IOException e) {
                 failures.add(String.valueOf(e.getMessage()));
             }

@@ -175,6 +175,19 @@ public final class Daemon {
         noteEnd();
     }
 
+    /**
+     * Waits until a device that the kernel has deleted is let go of here as well: its keeper does that, at once but in its
+     * own time. Whoever hears that it is deleted finds it in no list and no record.
+     */
+    void awaitForgotten(int id) throws InterruptedException {
+        long deadline = System.nanoTime() + PATIENCE.toNanos();
+        synchronized (admission) {
+            while (served.containsKey(id) && System.nanoTime() < deadline) {
+                admission.wait(100);
+            }
+        }
+    }
+
     private void noteEnd() {
         synchronized (admission) {
             admission.notifyAll();
