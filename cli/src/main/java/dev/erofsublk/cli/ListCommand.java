@@ -183,8 +183,7 @@ final class ListCommand implements Callable<Integer> {
     }
 
     private static long residentPercent(Entry entry) throws IOException {
-        long size = entry.parameters.sectors() << 9;
-        return entry.daemon == null || size == 0 ? 0 : entry.daemon.number("resident") * 100 / size;
+        return entry.daemon == null || entry.size == 0 ? 0 : entry.daemon.number("resident") * 100 / entry.size;
     }
 
     private static void writeJson(JsonGenerator out, List<Entry> entries) throws IOException {

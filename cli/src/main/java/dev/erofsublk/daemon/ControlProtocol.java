@@ -77,8 +77,7 @@ final class ControlProtocol {
 
     private JsonObject add(JsonObject request) throws IOException {
         ServedDevice device = daemon.add(DeviceSpec.fromJson(request));
-        JsonObject answer =
-                new JsonObject().put("id", device.id().number()).put("device", device.path());
+        JsonObject answer = new JsonObject().put("id", device.id().number()).put("device", device.path());
         device.hashTree()
                 .ifPresent(tree -> answer.put("root_hash", tree.rootHash())
                         .put("veritysetup", tree.openCommand(device.path(), "NAME")));

@@ -179,7 +179,7 @@ public final class Daemon {
      * Waits until a device that the kernel has deleted is let go of here as well: its keeper does that, at once but in its
      * own time. Whoever hears that it is deleted finds it in no list and no record.
      */
-    void awaitForgotten(int id) throws InterruptedException {
+    void awaitForgotten(DeviceId id) throws InterruptedException {
         long deadline = System.nanoTime() + PATIENCE.toNanos();
         synchronized (admission) {
             while (served.containsKey(id) && System.nanoTime() < deadline) {

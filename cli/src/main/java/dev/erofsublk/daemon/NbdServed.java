@@ -96,7 +96,13 @@ final class NbdServed extends ServedDevice {
     DeviceCounters counters() {
         NbdCounters counters = export.counters();
         return new DeviceCounters(
-                counters.reads(), counters.bytes(), counters.errors(), counters.lastErrorOffset(), counters.coldReads(), List.of(), 0);
+                counters.reads(),
+                counters.bytes(),
+                counters.errors(),
+                counters.lastErrorOffset(),
+                counters.coldReads(),
+                List.of(),
+                0);
     }
 
     @Override

@@ -77,11 +77,22 @@ class DaemonFaultsTest {
 
     private ServedDevice add(Path image) throws IOException {
         SourceSpec source = new SourceSpec(ImageSource.ofFile(image));
-        return daemon.add(new DeviceSpec(source, DeviceOptions.ANY_ID, 1, 16, 0, Recovery.REISSUE, false));
+        return daemon.add(new DeviceSpec(
+                source,
+                Backend.UBLK,
+                DeviceOptions.ANY_ID,
+                1,
+                16,
+                0,
+                Recovery.REISSUE,
+                false,
+                false,
+                DeviceSpec.DEFAULT_TIMEOUT,
+                DeviceSpec.DEFAULT_DEAD_TIMEOUT));
     }
 
     private VerifiedReader reader(ServedDevice device, int seed) throws IOException {
-        VerifiedReader reader = new VerifiedReader(device.info().blockPath(), content(seed));
+        VerifiedReader reader = new VerifiedReader(device.path(), content(seed));
         readers.add(reader);
         return reader;
     }
@@ -99,7 +110,7 @@ class DaemonFaultsTest {
             channel.truncate(BYTES / 2);
         }
         MemorySegment wanted = MemorySegment.ofArray(content(1));
-        int fd = Linux.open(cut.info().blockPath(), Linux.O_RDONLY | Linux.O_DIRECT);
+        int fd = Linux.open(cut.path(), Linux.O_RDONLY | Linux.O_DIRECT);
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment target = arena.allocate(64 << 10, 4096);
             // once before the daemon can know, and once when it does
@@ -176,7 +187,7 @@ class DaemonFaultsTest {
     @Test
     void metricsAreThoseOfTheKernelsOwnCount() throws Exception {
         ServedDevice device = add(file("counted", 8));
-        String name = device.info().blockPath().substring("/dev/".length());
+        String name = device.path().substring("/dev/".length());
         int fd = Linux.open("/dev/" + name, Linux.O_RDONLY | Linux.O_DIRECT);
         await(() -> settled(device));
         Map<String, Double> before = scrape();

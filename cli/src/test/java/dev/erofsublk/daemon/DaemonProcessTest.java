@@ -223,7 +223,7 @@ class DaemonProcessTest {
             other.create();
             Daemon here = new Daemon(other, AllowedPaths.of(List.of()), false);
             ServedDevice another = here.add(DeviceSpec.fromJson(addRequest(image, "reissue")));
-            new VerifiedReader(another.info().blockPath(), content).assertWell();
+            new VerifiedReader(another.path(), content).assertWell();
             here.deleteAll();
             TimeUnit.NANOSECONDS.sleep(end - System.nanoTime());
             assertThat(reader.failure()).isNull();
