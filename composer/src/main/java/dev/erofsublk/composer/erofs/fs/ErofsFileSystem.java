@@ -289,6 +289,10 @@ public final class ErofsFileSystem {
             if (at >= inode.size()) {
                 throw new ImageException(name, "i_size of inode " + inode.nid(), inode.size(), "more than " + at);
             }
+            if (!inode.hasData()) { // a packed inode, which only the superblock names, may be anything
+                throw new ImageException(
+                        name, "i_mode of inode " + inode.nid(), inode.type(), "a file, directory or symbolic link");
+            }
             FileExtent extent = extentAt(inode, at);
             int bytes = (int) Math.min(length - done, extent.end() - at);
             long skip = at - extent.fileOffset();
