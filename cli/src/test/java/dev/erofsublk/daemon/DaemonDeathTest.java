@@ -96,7 +96,7 @@ class DaemonDeathTest {
                         + " upgrade with JVM start %d ms%n",
                 KILLS, readers.stream().mapToLong(reader -> reader.reads).sum(), pauses, upgrade);
         // 0.5 s is for a machine of one's own: this one may have many guests at once
-        assertThat(pauses).allMatch(pause -> pause < 10_000);
+        assertThat(pauses).allMatch(pause -> pause < 30_000);
         call(new JsonObject().put("command", "del").put("all", true));
         await(() -> ControlDevice.ids().isEmpty()); // the kernel forgets a device when its last user has left
         assertThat(state.ids()).isEmpty();
