@@ -14,7 +14,7 @@ final class ControlProtocol {
     private final Runnable shutDown;
 
     /**
-     * @param handedOver called once the devices of this process are let go of, once the answer has left
+     * @param handedOver called when the devices of this process are let go of and the answer has left
      * @param shutDown called to end the process in the way its options say
      */
     ControlProtocol(Daemon daemon, Runnable handedOver, Runnable shutDown) {

@@ -38,19 +38,24 @@ final class DeviceReader {
      * @param number which one of those
      */
     void read(long offset, byte[] target, int at, int length, String field, long number) throws IOException {
-        if (offset < 0 || offset > flat.size() - length) {
-            throw new ImageException(
-                    name,
-                    field + " " + number,
-                    "at byte %d (+%d)".formatted(offset, length),
-                    "within the device's " + flat.size() + " bytes");
-        }
+        requireOnDevice(offset, length, field, number);
         for (int done = 0; done < length; ) {
             byte[] window = window((offset + done) >>> WINDOW_BITS);
             int from = (int) (offset + done) & (WINDOW - 1);
             int bytes = Math.min(length - done, WINDOW - from);
             System.arraycopy(window, from, target, at + done, bytes);
             done += bytes;
+        }
+    }
+
+    /** Refuses bytes that are not all on the device; field and number as of {@link #read}. */
+    void requireOnDevice(long offset, long length, String field, long number) throws ImageException {
+        if (offset < 0 || offset > flat.size() - length) {
+            throw new ImageException(
+                    name,
+                    field + " " + number,
+                    "at byte %d (+%d)".formatted(offset, length),
+                    "within the device's " + flat.size() + " bytes");
         }
     }
 

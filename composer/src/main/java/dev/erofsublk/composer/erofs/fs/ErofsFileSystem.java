@@ -324,12 +324,8 @@ public final class ErofsFileSystem {
         boolean hole = extent.kind() == FileExtent.Kind.HOLE;
         if (hole) {
             Arrays.fill(bytes, (byte) 0);
-        } else if (extent.address() < 0 || extent.address() > flat.size() - extent.length()) {
-            throw new ImageException(
-                    name,
-                    "content of inode " + inode.nid(),
-                    "at byte %d (+%d)".formatted(extent.address(), extent.length()),
-                    "within the device's " + flat.size() + " bytes");
+        } else {
+            reader.requireOnDevice(extent.address(), extent.length(), "content of inode", inode.nid());
         }
         for (long done = 0; done < extent.length(); ) {
             int part = (int) Math.min(bytes.length, extent.length() - done);
