@@ -256,7 +256,12 @@ public final class ControlDevice implements AutoCloseable {
         }
     }
 
-    /** What the kernel says of device {@code id}, or nothing if there is none. */
+    /**
+     * What the kernel says of device {@code id}, or nothing if there is none.
+     *
+     * @throws LinuxException with EACCES if its node belongs to somebody else, or ENOENT if it has none yet, and the
+     *     caller has no {@code CAP_SYS_ADMIN}
+     */
     public synchronized Optional<DeviceInfo> find(int id) throws LinuxException {
         try {
             return Optional.of(info(id));
@@ -278,7 +283,13 @@ public final class ControlDevice implements AutoCloseable {
                 throw e;
             }
             at = 0;
-            perform(UblkCmd.GET_DEV_INFO, id, NO_QUEUE, at, DeviceInfo.BYTES, 0);
+            try {
+                perform(UblkCmd.GET_DEV_INFO, id, NO_QUEUE, at, DeviceInfo.BYTES, 0);
+            } catch (LinuxException denied) {
+                // an unprivileged device has an answer to the first only, which said what is wrong with its node
+                e.addSuppressed(denied);
+                throw e;
+            }
         }
         return DeviceInfo.read(buffer.asSlice(at));
     }

@@ -118,10 +118,18 @@ public final class Device implements AutoCloseable {
             throws IOException {
         DeviceInfo info = control.add(DeviceInfo.request(options, control.features()));
         try {
+            if (options.unprivileged()) {
+                // no command passes before udev has given the node to its user
+                onceTheNodeIsReady(() -> control.find(info.id()));
+            }
             control.setParameters(info.id(), parameters(space, options.blockSize(), info.maxIoBytes(), readOnly));
             return new Device(control, info, space);
         } catch (IOException | RuntimeException e) {
-            control.delete(info.id());
+            try {
+                control.delete(info.id());
+            } catch (LinuxException left) {
+                e.addSuppressed(left);
+            }
             throw e;
         }
     }
@@ -207,11 +215,15 @@ public final class Device implements AutoCloseable {
                 maxIoBytes >> 9);
     }
 
-    /** The node appears a moment after the device, and udev may have it open for another. */
-    private static int openNode(String path) throws LinuxException {
+    private interface NodeCall<T> {
+        T call() throws LinuxException;
+    }
+
+    /** The node appears a moment after the device, is given to its user after that, and udev may have it open. */
+    private static <T> T onceTheNodeIsReady(NodeCall<T> call) throws LinuxException {
         for (int tries = 1; ; tries++) {
             try {
-                return Linux.open(path, Linux.O_RDWR);
+                return call.call();
             } catch (LinuxException e) {
                 boolean passing = e.errno() == Errno.ENOENT || e.errno() == Errno.EACCES || e.errno() == Errno.EBUSY;
                 if (!passing || tries == NODE_TRIES) {
@@ -233,7 +245,7 @@ public final class Device implements AutoCloseable {
 
     private void serveQueues() throws IOException {
         event = Linux.event();
-        fd = openNode(info.charPath());
+        fd = onceTheNodeIsReady(() -> Linux.open(info.charPath(), Linux.O_RDWR));
         for (int queue = 0; queue < info.queues(); queue++) {
             int id = queue;
             QueueCounters counter = new QueueCounters();
