@@ -81,7 +81,7 @@ public class RequestBenchmark {
             sectors[i] = random.nextLong(space.size() / 4096) * 8;
         }
         DeviceInfo info =
-                new DeviceInfo(0, 1, DEPTH, DeviceState.LIVE, 1 << 20, 0, Feature.CMD_IOCTL_ENCODE.bit(), 0, 0);
+                new DeviceInfo(0, 1, DEPTH, DeviceState.LIVE, 1 << 20, 0, Feature.CMD_IOCTL_ENCODE.bit(), 0, 0, 0);
         queue = new Queue(3, info, 0, space, new QueueCounters(), plain.ring(), descriptors, space.base());
     }
 

@@ -130,11 +130,24 @@ final class AddCommand implements Callable<Integer> {
             }
         }
         timeouts.check();
+        checkOnDeath();
         log.apply();
         if (!foreground) {
             return askDaemon();
         }
         return backend == Backend.NBD ? serveNbdHere() : serveHere();
+    }
+
+    private void checkOnDeath() {
+        if (onDeath == null) {
+            return;
+        }
+        if (onDeath.unprivileged && backend == Backend.NBD) {
+            throw usage("--unprivileged goes without --backend nbd");
+        }
+        if (foreground && (onDeath.failIo || onDeath.noRecovery)) {
+            throw usage("--no-recovery and --fail-io go without --foreground");
+        }
     }
 
     private int askDaemon() throws IOException, InterruptedException {
@@ -196,9 +209,6 @@ final class AddCommand implements Callable<Integer> {
     }
 
     private int serveNbdHere() throws IOException, InterruptedException {
-        if (onDeath != null) {
-            throw usage("--no-recovery and --fail-io go without --foreground");
-        }
         try (Image image = source.open();
                 AddressSpace space = AddressSpace.map(image.flat())) {
             int logical = checkedBlockSize(image.flat().blockSize());
@@ -262,7 +272,17 @@ final class AddCommand implements Callable<Integer> {
         int logical = checkedBlockSize(imageBlock) == 0 ? imageBlock : checkedBlockSize(imageBlock);
         try {
             return Device.start(
-                    control, space, new DeviceOptions(id, queues, depth, logical, DeviceOptions.DEFAULT_MAX_IO_BYTES));
+                    control,
+                    space,
+                    new DeviceOptions(
+                            id,
+                            queues,
+                            depth,
+                            logical,
+                            DeviceOptions.DEFAULT_MAX_IO_BYTES,
+                            Recovery.NONE,
+                            0,
+                            unprivileged()));
         } catch (LinuxException e) {
             throw switch (e.errno()) {
                 case Errno.EEXIST ->

@@ -37,6 +37,7 @@ import picocli.CommandLine.Spec;
             RecoverCommand.class,
             PurgeCommand.class,
             FeaturesCommand.class,
+            OwnerCommand.class,
             InspectCommand.class,
             VerifyCommand.class,
             ExplainCommand.class,

@@ -28,6 +28,21 @@ class CommandLineTest {
         assertUsage("-d is 0, expected 1 to 4096 (see 'erofs-ublk add --help')", "add", "-d", "0", "--blobs", "x");
         assertUsage(
                 "-q is 5000, expected 1 to 4096 (see 'erofs-ublk add --help')", "add", "-q", "5000", "--blobs", "x");
+        assertUsage(
+                "--unprivileged goes without --backend nbd (see 'erofs-ublk add --help')",
+                "add",
+                "--unprivileged",
+                "--backend",
+                "nbd",
+                "--blobs",
+                "x");
+        assertUsage(
+                "--no-recovery and --fail-io go without --foreground (see 'erofs-ublk add --help')",
+                "add",
+                "--fail-io",
+                "--foreground",
+                "--blobs",
+                "x");
         assertUsage("-n is -7, expected 0 to 1048575 (see 'erofs-ublk add --help')", "add", "-n", "-7", "--blobs", "x");
         for (String address : new String[] {"x", "0", "70000", "127.0.0.1", "127.0.0.1:", ":9100", "::1:9100x", ""}) {
             assertUsage(

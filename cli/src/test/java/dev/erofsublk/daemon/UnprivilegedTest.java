@@ -12,7 +12,9 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
 import org.junit.jupiter.api.AfterEach;
@@ -22,7 +24,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Devices of a plain user (UBLK_F_UNPRIVILEGED_DEV). This test plays udev, which has to make the nodes that user's. */
+/** Devices of a plain user (UBLK_F_UNPRIVILEGED_DEV). This test plays udev with the rules of packaging/. */
 @Tag("kernel")
 @Timeout(300)
 class UnprivilegedTest {
@@ -50,12 +52,21 @@ class UnprivilegedTest {
     }
 
     private void chown() {
+        Map<Integer, Integer> owners = new HashMap<>();
         while (!ended) {
             try {
-                for (int id : ControlDevice.ids()) {
+                List<Integer> ids = ControlDevice.ids();
+                owners.keySet().retainAll(ids);
+                for (int id : ids) {
+                    Integer owner = owners.get(id);
+                    if (owner == null) {
+                        Outcome asked = as(0, "erofs-ublk", "owner", "-n", Integer.toString(id));
+                        owner = Integer.valueOf(asked.out.substring(0, asked.out.indexOf(' ')));
+                        owners.put(id, owner);
+                    }
                     for (String node : List.of("/dev/ublkc" + id, "/dev/ublkb" + id)) {
                         if (Files.exists(Path.of(node))) {
-                            Files.setAttribute(Path.of(node), "unix:uid", USER);
+                            Files.setAttribute(Path.of(node), "unix:uid", owner);
                         }
                     }
                 }
@@ -85,7 +96,7 @@ class UnprivilegedTest {
 
     private record Outcome(int status, String out) {}
 
-    private Outcome as(int user, String... words) throws Exception {
+    private Outcome as(int user, String... words) throws IOException, InterruptedException {
         List<String> command = new ArrayList<>(
                 List.of("setpriv", "--reuid=" + user, "--regid=" + user, "--clear-groups", "--inh-caps=-all"));
         command.addAll(List.of(words));

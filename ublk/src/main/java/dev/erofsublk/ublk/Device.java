@@ -35,7 +35,7 @@ public final class Device implements AutoCloseable {
 
     private static final int PAGE_SHIFT = Integer.numberOfTrailingZeros(Linux.PAGE_SIZE);
     private static final long QUEUE_STACK_BYTES = 256 << 10;
-    private static final int NODE_TRIES = 300;
+    private static final int NODE_TRIES = 1000;
     private static final long NODE_RETRY_MILLIS = 10;
     /** A dead server's device is ready for the next after 0.03 to 0.2 s in an emulated guest. */
     private static final long RECOVERY_RETRY_MILLIS = 5;

@@ -31,6 +31,8 @@ import java.lang.foreign.MemorySegment;
  * @param pid thread group of the server; on 6.12 the dead one's while QUIESCED, so trust {@link #state}
  * @param flags {@link Feature} bits; kernels add some that nobody asked for
  * @param token the server's own number, which the kernel keeps and never looks at
+ * @param ownerUid the user who added it
+ * @param ownerGid that user's group
  */
 public record DeviceInfo(
         int id,
@@ -41,7 +43,8 @@ public record DeviceInfo(
         int pid,
         long flags,
         long token,
-        int ownerUid) {
+        int ownerUid,
+        int ownerGid) {
     static final int BYTES = 64;
     static final int NR_HW_QUEUES = 0;
     static final int QUEUE_DEPTH = 2;
@@ -52,6 +55,7 @@ public record DeviceInfo(
     static final int FLAGS = 24;
     static final int UBLKSRV_FLAGS = 32;
     static final int OWNER_UID = 40;
+    static final int OWNER_GID = 44;
 
     static DeviceInfo request(DeviceOptions options, long offered) {
         return new DeviceInfo(
@@ -63,6 +67,7 @@ public record DeviceInfo(
                 0,
                 options.flags(offered),
                 options.token(),
+                0,
                 0);
     }
 
@@ -76,7 +81,8 @@ public record DeviceInfo(
                 info.get(JAVA_INT, UBLKSRV_PID),
                 info.get(JAVA_LONG, FLAGS),
                 info.get(JAVA_LONG, UBLKSRV_FLAGS),
-                info.get(JAVA_INT, OWNER_UID));
+                info.get(JAVA_INT, OWNER_UID),
+                info.get(JAVA_INT, OWNER_GID));
     }
 
     void write(MemorySegment info) {
