@@ -12,6 +12,8 @@ import java.util.concurrent.Callable;
 /** Reads a device from end to end, again and again, past the page cache, and compares. */
 final class VerifiedReader implements AutoCloseable {
     private static final int LENGTH = 64 << 10;
+    /** Readers without a pause leave next to nothing of an emulated guest's two CPUs to a JVM that starts. */
+    private static final long PAUSE_MILLIS = 3;
 
     private final byte[] expected;
     private final int fd;
@@ -36,6 +38,7 @@ final class VerifiedReader implements AutoCloseable {
                 assertThat(target.asSlice(0, length).mismatch(wanted.asSlice(at, length)))
                         .isEqualTo(-1);
                 reads++;
+                Thread.sleep(PAUSE_MILLIS);
             }
         } catch (Throwable e) {
             failure = e;
