@@ -36,7 +36,9 @@ class PackagingTest {
         Files.setLastModifiedTime(cache, built);
         assertThat(output(start, "list")).contains("-XX:AOTCache=" + cache);
         Files.setLastModifiedTime(jar, FileTime.fromMillis(built.toMillis() + 1));
-        assertThat(output(start, "list")).contains("-jar " + jar + " list").doesNotContain("AOTCache");
+        assertThat(output(start, "list"))
+                .contains("-cp " + jar + " dev.erofsublk.cli.Main list")
+                .doesNotContain("AOTCache");
     }
 
     private static void script(Path file, String command) throws IOException {
