@@ -286,6 +286,9 @@ public final class ControlDevice implements AutoCloseable {
             try {
                 perform(UblkCmd.GET_DEV_INFO, id, NO_QUEUE, at, DeviceInfo.BYTES, 0);
             } catch (LinuxException denied) {
+                if (denied.errno() == Errno.ENODEV) {
+                    throw denied;
+                }
                 // an unprivileged device has an answer to the first only, which said what is wrong with its node
                 e.addSuppressed(denied);
                 throw e;

@@ -10,6 +10,8 @@ import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -97,12 +99,30 @@ class AbandonedDeviceTest {
         int fd = Linux.open(device.info().blockPath(), Linux.O_RDONLY | Linux.O_DIRECT);
         device.release();
         await(() -> state() == DeviceState.QUIESCED);
-        CompletableFuture<Long> reader = CompletableFuture.supplyAsync(() -> read(fd), THREADS);
+        CompletableFuture<Integer> readerThread = new CompletableFuture<>();
+        CompletableFuture<Long> reader = CompletableFuture.supplyAsync(
+                () -> {
+                    readerThread.complete(Linux.threadId());
+                    return read(fd);
+                },
+                THREADS);
+        int task = readerThread.get(60, TimeUnit.SECONDS);
+        await(() -> waitsForADisk(task));
         control.stop(device.info().id());
         assertThatThrownBy(() -> reader.get(60, TimeUnit.SECONDS)).hasMessageContaining("EIO");
         Linux.close(fd);
         control.delete(device.info().id());
         assertThat(ControlDevice.ids()).isEmpty();
+    }
+
+    /** Whether a thread is in an uninterruptible sleep: state D of proc_pid_stat(5). */
+    private static boolean waitsForADisk(int task) {
+        try {
+            String stat = Files.readString(Path.of("/proc/self/task/" + task + "/stat"));
+            return stat.charAt(stat.lastIndexOf(')') + 2) == 'D';
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
     }
 
     private static long read(int fd) {
