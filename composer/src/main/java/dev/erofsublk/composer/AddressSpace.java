@@ -274,7 +274,7 @@ public final class AddressSpace implements AutoCloseable {
         private final long base;
         private final List<Mapping> mappings = new ArrayList<>();
         private final IdentityHashMap<Source, Mapping> whole = new IdentityHashMap<>();
-        private final RunTable.Builder runs = new RunTable.Builder();
+        private RunTable.Builder runs = new RunTable.Builder(1);
 
         Layout(FlatImage image) throws LinuxException {
             this.image = image;
@@ -291,6 +291,7 @@ public final class AddressSpace implements AutoCloseable {
 
         void place() throws IOException {
             boolean inPlace = piecesInPlace() <= mapBudget();
+            runs = new RunTable.Builder(inPlace ? 1 : image.extentCount());
             for (int i = 0; i < image.extentCount(); i++) {
                 Extent extent = image.extent(i);
                 if (extent.source() == Zeros.INSTANCE) {

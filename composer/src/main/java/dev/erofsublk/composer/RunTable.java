@@ -82,8 +82,13 @@ final class RunTable {
 
     /** Takes runs in ascending order. */
     static final class Builder {
-        private long[] words = new long[16 * WORDS + 1];
+        private long[] words;
         private int runs;
+
+        /** @param expected runs, at most; more are taken too */
+        Builder(int expected) {
+            words = new long[Math.addExact(Math.multiplyExact(expected, WORDS), 1)];
+        }
 
         /** The next run begins at {@code start}; one of the same distances continues the one before it. */
         void add(long start, long delta, long shift) {
@@ -92,7 +97,7 @@ final class RunTable {
                 return;
             }
             if (at + WORDS >= words.length) {
-                words = Arrays.copyOf(words, Math.addExact(2 * at, 1));
+                words = Arrays.copyOf(words, Math.addExact(Math.multiplyExact(at, 2), WORDS + 1));
             }
             words[at] = start;
             words[at + DELTA] = delta;
@@ -102,7 +107,8 @@ final class RunTable {
 
         /** @param size of the device, where the last run ends */
         RunTable build(long size) {
-            long[] exact = Arrays.copyOf(words, runs * WORDS + 1);
+            int length = runs * WORDS + 1;
+            long[] exact = words.length == length ? words : Arrays.copyOf(words, length);
             exact[runs * WORDS] = size;
             return new RunTable(exact, runs);
         }

@@ -21,7 +21,7 @@ class RunTableTest {
             // Some devices crowd all their runs into a small part; some have runs of very different lengths.
             long longest = 1L << random.nextInt(36);
             TreeMap<Long, Long> expected = new TreeMap<>();
-            RunTable.Builder builder = new RunTable.Builder();
+            RunTable.Builder builder = new RunTable.Builder(random.nextInt(100));
             long size = 0;
             int count = 1 + random.nextInt(random.nextBoolean() ? 3 : 200);
             for (int i = 0; i < count; i++) {
@@ -54,7 +54,7 @@ class RunTableTest {
 
     @Test
     void aRunOfTheSameDistanceContinuesTheOneBeforeIt() {
-        RunTable.Builder builder = new RunTable.Builder();
+        RunTable.Builder builder = new RunTable.Builder(0);
         builder.add(0, 5, 1);
         builder.add(SECTOR, 5, 1);
         builder.add(2 * SECTOR, 6, 1);

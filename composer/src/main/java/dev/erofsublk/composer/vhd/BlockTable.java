@@ -3,9 +3,9 @@ package dev.erofsublk.composer.vhd;
 
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.ImageException;
-import dev.erofsublk.composer.disk.Chain;
 import dev.erofsublk.composer.disk.Claims;
 import dev.erofsublk.composer.disk.Fields;
+import dev.erofsublk.composer.disk.Fragments;
 import dev.erofsublk.composer.disk.SectorBitmap;
 import java.io.IOException;
 import java.nio.ByteOrder;
@@ -33,6 +33,7 @@ final class BlockTable {
     private final long size;
     private final long end;
     private final Claims claims;
+    private final Fragments fragments;
     private final FlatImage.Builder out = FlatImage.builder(SECTOR);
 
     /**
@@ -55,6 +56,7 @@ final class BlockTable {
         this.parent = parent;
         this.size = size;
         this.end = end;
+        fragments = new Fragments(name);
         claims = new Claims(name, header.bitmapBytes() + (long) header.blockSize());
     }
 
@@ -141,7 +143,7 @@ final class BlockTable {
             case NONE -> absent(length);
             case MIXED -> sectors(SectorBitmap.mostSignificantFirst(bitmaps.bits(bitmap)), length, data);
         }
-        Chain.bound(out, name);
+        fragments.bound(out);
     }
 
     private void sectors(SectorBitmap bits, long length, long data) throws IOException {
