@@ -48,11 +48,14 @@ final class Bitmaps implements AutoCloseable {
     private final Kind[] kinds;
     private final ExecutorService pool;
 
-    /** @param bytes of a bitmap */
-    Bitmaps(FlatImage file, int bytes) {
+    /**
+     * @param bytes of a bitmap
+     * @param most bitmaps that there may be
+     */
+    Bitmaps(FlatImage file, int bytes, int most) {
         this.file = file;
         this.bytes = bytes;
-        atOnce = Math.max(1, BUFFER / bytes);
+        atOnce = Math.clamp(BUFFER / bytes, 1, Math.max(1, most));
         buffer = arena.allocate((long) atOnce * bytes, 4096);
         kinds = new Kind[atOnce];
         pool = Executors.newFixedThreadPool(

@@ -78,7 +78,7 @@ final class BlockTable {
         claims.structure("the footer's copy", 0, Footer.BYTES);
         claims.structure("the footer", end, file.size() - end);
         claims.structure("the dynamic header", footer.dataOffset(), DynamicHeader.BYTES);
-        try (Bitmaps bitmaps = new Bitmaps(file, header.bitmapBytes())) {
+        try (Bitmaps bitmaps = new Bitmaps(file, header.bitmapBytes(), header.entries())) {
             entries(bitmaps);
         }
         claims.structure("the BAT", header.tableOffset(), tableBytes);

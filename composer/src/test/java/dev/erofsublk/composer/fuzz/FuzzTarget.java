@@ -4,7 +4,6 @@ package dev.erofsublk.composer.fuzz;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.ImageException;
-import dev.erofsublk.composer.cache.CacheDirectory;
 import dev.erofsublk.composer.cache.DecodeException;
 import dev.erofsublk.composer.disk.Contents;
 import dev.erofsublk.composer.erofs.ErofsBuilder;
@@ -24,6 +23,7 @@ import dev.erofsublk.composer.vmdk.VmdkStreamWriter;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -55,6 +55,7 @@ public final class FuzzTarget implements AutoCloseable {
     private final byte[] sound;
     private final int[] places;
     private final FileChannel channel;
+    private final Path cache;
     private List<Integer> touched = new ArrayList<>();
     private int read;
 
@@ -153,7 +154,7 @@ public final class FuzzTarget implements AutoCloseable {
         sound = Files.readAllBytes(made.damaged);
         places = places(sound, content());
         channel = FileChannel.open(made.damaged, StandardOpenOption.WRITE);
-        Path cache = CacheDirectory.at(directory.resolve("cache")).path();
+        cache = directory.resolve("cache");
         source = new ImageSource(null, null, List.of(), made.opened, kind.format, List.of(), cache);
     }
 
@@ -207,6 +208,18 @@ public final class FuzzTarget implements AutoCloseable {
         } catch (ImageException | DecodeException refused) {
             if (String.valueOf(refused.getMessage()).contains("\n")) {
                 throw new AssertionError("a message of two lines", refused);
+            }
+        }
+        forgetDecoded();
+    }
+
+    /** Each damaged file is another one to the cache, which would grow with every input. */
+    private void forgetDecoded() throws IOException {
+        if (Files.exists(cache)) {
+            try (DirectoryStream<Path> files = Files.newDirectoryStream(cache)) {
+                for (Path file : files) {
+                    Files.delete(file);
+                }
             }
         }
     }
