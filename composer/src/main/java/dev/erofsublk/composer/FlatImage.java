@@ -22,6 +22,9 @@ public final class FlatImage implements AutoCloseable {
     /** The unit of everything on a block device, in bytes. */
     public static final int SECTOR = 512;
 
+    /** What an extent takes of the heap. */
+    public static final int BYTES_PER_EXTENT = 20;
+
     private final int blockSize;
     private final long[] starts; // one more than there are extents: the last is the size of the device
     private final int[] sourceOf;
@@ -209,7 +212,7 @@ public final class FlatImage implements AutoCloseable {
 
         private void grow() {
             if (count == sourceOf.length) {
-                int capacity = Math.addExact(count, count);
+                int capacity = Math.addExact(count, count / 2 + 1);
                 starts = Arrays.copyOf(starts, capacity + 1);
                 sourceOf = Arrays.copyOf(sourceOf, capacity);
                 sourceOffsets = Arrays.copyOf(sourceOffsets, capacity);

@@ -19,6 +19,8 @@ import org.jspecify.annotations.Nullable;
  */
 final class Decoding implements AutoCloseable {
     private static final ThreadPoolExecutor WORKERS = workers();
+    private static final DamageLog DAMAGE = new DamageLog(
+            message -> System.getLogger(Decoding.class.getName()).log(System.Logger.Level.ERROR, message));
 
     private final AddressSpace space;
     private final Queue<Answer> inbox = new ConcurrentLinkedQueue<>();
@@ -82,7 +84,7 @@ final class Decoding implements AutoCloseable {
             space.decode(offset, bytes);
             return true;
         } catch (IOException damaged) {
-            System.getLogger(Decoding.class.getName()).log(System.Logger.Level.ERROR, damaged.getMessage());
+            DAMAGE.say(String.valueOf(damaged.getMessage()), System.nanoTime());
             return false;
         }
     }

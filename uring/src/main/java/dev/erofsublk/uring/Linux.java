@@ -193,7 +193,7 @@ public final class Linux {
     public static long read(int fd, MemorySegment target, long offset) throws LinuxException {
         long done = 0;
         while (done < target.byteSize()) {
-            long n = readOnce(fd, target.asSlice(done), offset + done);
+            long n = readOnce(fd, done == 0 ? target : target.asSlice(done), offset + done);
             if (n == 0) {
                 break;
             }
@@ -208,7 +208,10 @@ public final class Linux {
         do {
             n = Syscall.call(Syscall.PREAD64, fd, target.address(), target.byteSize(), offset, 0, 0);
         } while (n == -Errno.EINTR);
-        return checked(n, "pread", "fd " + fd + ", offset " + offset);
+        if (n < 0) { // not checked(): it would build the message for each of very many reads
+            throw new LinuxException("pread", "fd " + fd + ", offset " + offset, (int) -n);
+        }
+        return n;
     }
 
     /**

@@ -2,7 +2,6 @@
 package dev.erofsublk.composer.disk;
 
 import dev.erofsublk.composer.Blob;
-import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.ImageException;
 import java.util.HashSet;
 import java.util.Set;
@@ -11,12 +10,6 @@ import java.util.Set;
 public final class Chain {
     /** Enough for any chain of snapshots; each link holds a file open. */
     public static final int MAX_LENGTH = 256;
-
-    /**
-     * Extents that a device may have: what bitmaps of alternating bits could ask for is 160 times their size. The
-     * limit is 320 MiB of memory, and two million separate megabytes per TiB are far below it.
-     */
-    public static final int MAX_EXTENTS = 1 << 24;
 
     private final Set<Identity> seen = new HashSet<>();
 
@@ -34,14 +27,6 @@ public final class Chain {
         if (seen.size() > MAX_LENGTH) {
             throw new ImageException(
                     blob.name(), "parent chain", "longer than " + MAX_LENGTH, "at most " + MAX_LENGTH + " files");
-        }
-    }
-
-    /** Refuses a device of too many extents; called after each block, so that memory stays bounded. */
-    public static void bound(FlatImage.Builder out, String file) throws ImageException {
-        if (out.extentCount() > MAX_EXTENTS) {
-            throw new ImageException(
-                    file, "fragments", "more than " + MAX_EXTENTS, "at most " + MAX_EXTENTS + " separate extents");
         }
     }
 }

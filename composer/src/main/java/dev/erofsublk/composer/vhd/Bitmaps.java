@@ -22,28 +22,42 @@ import java.util.concurrent.Future;
  * The sector bitmaps of many blocks, read ahead of their use.
  *
  * <p>Each lies in front of its block, 2 MiB from the next, so a disk of 1 TiB has half a million of them, a read each.
- * Several threads read at once, which a disk answers in about the time of one; and where the file is one large hole,
+ * Many threads read at once, which a disk answers in about the time of one; and where the file is one large hole,
  * as in disks whose blocks were laid out in advance, one question takes the place of all reads.
  */
 final class Bitmaps implements AutoCloseable {
-    private static final int THREADS = 8;
+    /** Half a million bitmaps from a cold SSD: 9.4 s with 8 threads, 5.0 s with 64. */
+    private static final int THREADS = 64;
+
     private static final int BUFFER = 4 << 20;
     /** Fewer are read faster than the threads are started. */
     private static final int WORTH_THREADS = 256;
+
+    /** What a bitmap says of all sectors of its block, or that it has to be looked at bit by bit. */
+    enum Kind {
+        MIXED,
+        NONE,
+        ALL
+    }
 
     private final FlatImage file;
     private final int bytes;
     private final int atOnce;
     private final Arena arena = Arena.ofShared();
     private final MemorySegment buffer;
+    private final Kind[] kinds;
     private final ExecutorService pool;
 
-    /** @param bytes of a bitmap */
-    Bitmaps(FlatImage file, int bytes) {
+    /**
+     * @param bytes of a bitmap
+     * @param most bitmaps that there may be
+     */
+    Bitmaps(FlatImage file, int bytes, int most) {
         this.file = file;
         this.bytes = bytes;
-        atOnce = Math.max(1, BUFFER / bytes);
+        atOnce = Math.clamp(BUFFER / bytes, 1, Math.max(1, most));
         buffer = arena.allocate((long) atOnce * bytes, 4096);
+        kinds = new Kind[atOnce];
         pool = Executors.newFixedThreadPool(
                 THREADS, Thread.ofPlatform().daemon().name("bitmaps-", 0).factory());
     }
@@ -100,24 +114,31 @@ final class Bitmaps implements AutoCloseable {
             if (offset < 0 || offset > file.size() - bytes) {
                 continue;
             }
-            MemorySegment bitmap = get(i);
             if (offset >= hole && offset + bytes <= holeEnd) {
-                bitmap.fill((byte) 0);
+                kinds[i] = Kind.NONE;
                 continue;
             }
+            MemorySegment bitmap = get(i);
             file.read(offset, bitmap);
-            if (isZero(bitmap)) {
+            kinds[i] = kind(bitmap);
+            if (kinds[i] == Kind.NONE) {
                 hole = offset;
                 holeEnd = holeEnd(offset);
             }
         }
     }
 
-    static boolean isZero(MemorySegment bitmap) {
-        // All bytes are equal to the one before them, and the first is zero.
+    private static Kind kind(MemorySegment bitmap) {
+        byte first = bitmap.get(ValueLayout.JAVA_BYTE, 0);
+        if (first != 0 && first != -1) {
+            return Kind.MIXED;
+        }
+        // All bytes are equal to the one before them.
         long end = bitmap.byteSize();
-        return bitmap.get(ValueLayout.JAVA_BYTE, 0) == 0
-                && MemorySegment.mismatch(bitmap, 0, end - 1, bitmap, 1, end) < 0;
+        if (MemorySegment.mismatch(bitmap, 0, end - 1, bitmap, 1, end) >= 0) {
+            return Kind.MIXED;
+        }
+        return first == 0 ? Kind.NONE : Kind.ALL;
     }
 
     /** Where the hole of the file ends that {@code offset} is in; {@code offset} itself if that is not known. */
@@ -137,8 +158,17 @@ final class Bitmaps implements AutoCloseable {
         }
     }
 
-    /** The {@code i}-th of those loaded last. */
-    MemorySegment get(int i) {
+    /** What the {@code i}-th of those loaded last says. */
+    Kind kind(int i) {
+        return kinds[i];
+    }
+
+    /** The bits of the {@code i}-th of those loaded last, if it is mixed. */
+    byte[] bits(int i) {
+        return get(i).toArray(ValueLayout.JAVA_BYTE);
+    }
+
+    private MemorySegment get(int i) {
         return buffer.asSlice((long) i * bytes, bytes);
     }
 

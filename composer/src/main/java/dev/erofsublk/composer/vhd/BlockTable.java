@@ -3,15 +3,12 @@ package dev.erofsublk.composer.vhd;
 
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.ImageException;
-import dev.erofsublk.composer.disk.Chain;
 import dev.erofsublk.composer.disk.Claims;
 import dev.erofsublk.composer.disk.Fields;
+import dev.erofsublk.composer.disk.Fragments;
 import dev.erofsublk.composer.disk.SectorBitmap;
 import java.io.IOException;
-import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
-import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -36,8 +33,8 @@ final class BlockTable {
     private final long size;
     private final long end;
     private final Claims claims;
+    private final Fragments fragments;
     private final FlatImage.Builder out = FlatImage.builder(SECTOR);
-    private final byte[] full;
 
     /**
      * @param parent the parent's disk, of at least {@code size} bytes, if the image is differencing
@@ -59,9 +56,8 @@ final class BlockTable {
         this.parent = parent;
         this.size = size;
         this.end = end;
+        fragments = new Fragments(name);
         claims = new Claims(name, header.bitmapBytes() + (long) header.blockSize());
-        full = new byte[header.bitmapBytes()];
-        Arrays.fill(full, (byte) 0xff);
     }
 
     /** Blocks that have a place in the file; known after {@link #flatten}. */
@@ -82,7 +78,7 @@ final class BlockTable {
         claims.structure("the footer's copy", 0, Footer.BYTES);
         claims.structure("the footer", end, file.size() - end);
         claims.structure("the dynamic header", footer.dataOffset(), DynamicHeader.BYTES);
-        try (Bitmaps bitmaps = new Bitmaps(file, header.bitmapBytes())) {
+        try (Bitmaps bitmaps = new Bitmaps(file, header.bitmapBytes(), header.entries())) {
             entries(bitmaps);
         }
         claims.structure("the BAT", header.tableOffset(), tableBytes);
@@ -116,12 +112,13 @@ final class BlockTable {
         int used = 0;
         for (int i = at; i < end; i++) {
             long entry = entries.u32(4 * i);
-            entry(entry, first + i, entry == UNUSED ? MemorySegment.NULL : bitmaps.get(used++));
+            entry(entry, first + i, bitmaps, entry == UNUSED ? -1 : used++);
         }
         return end - at;
     }
 
-    private void entry(long entry, long number, MemorySegment bitmap) throws IOException {
+    /** @param bitmap which of those loaded last is the block's */
+    private void entry(long entry, long number, Bitmaps bitmaps, int bitmap) throws IOException {
         long length = Math.min(header.blockSize(), size - out.size());
         if (length == 0) {
             // Table entries that the disk does not need are never looked at by anyone: many writers leave zeros.
@@ -131,32 +128,33 @@ final class BlockTable {
         } else if (entry == UNUSED) {
             absent(length);
         } else {
-            block(entry * SECTOR, length, number, bitmap);
+            block(entry * SECTOR, length, number, bitmaps, bitmap);
         }
     }
 
-    private void block(long offset, long length, long number, MemorySegment bitmap) throws IOException {
+    private void block(long offset, long length, long number, Bitmaps bitmaps, int bitmap) throws IOException {
         long data = offset + header.bitmapBytes();
         if (data + header.blockSize() > end) {
             throw refuse(number, offset / SECTOR, "a block that ends before byte %d of the file".formatted(end));
         }
         claims.block(offset);
-        if (bitmap.mismatch(MemorySegment.ofArray(full)) < 0) {
-            out.append(length, file, data);
-        } else if (Bitmaps.isZero(bitmap)) {
-            absent(length);
-        } else {
-            byte[] bits = bitmap.toArray(ValueLayout.JAVA_BYTE);
-            SectorBitmap.mostSignificantFirst(bits).runs((int) (length / SECTOR), (here, firstSector, sectors) -> {
-                long run = (long) sectors * SECTOR;
-                if (here) {
-                    out.append(run, file, data + (long) firstSector * SECTOR);
-                } else {
-                    absent(run);
-                }
-            });
+        switch (bitmaps.kind(bitmap)) {
+            case ALL -> out.append(length, file, data);
+            case NONE -> absent(length);
+            case MIXED -> sectors(SectorBitmap.mostSignificantFirst(bitmaps.bits(bitmap)), length, data);
         }
-        Chain.bound(out, name);
+        fragments.bound(out);
+    }
+
+    private void sectors(SectorBitmap bits, long length, long data) throws IOException {
+        bits.runs((int) (length / SECTOR), (here, firstSector, sectors) -> {
+            long run = (long) sectors * SECTOR;
+            if (here) {
+                out.append(run, file, data + (long) firstSector * SECTOR);
+            } else {
+                absent(run);
+            }
+        });
     }
 
     private void absent(long length) {

@@ -3,9 +3,9 @@ package dev.erofsublk.composer.vhdx;
 
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.ImageException;
-import dev.erofsublk.composer.disk.Chain;
 import dev.erofsublk.composer.disk.Claims;
 import dev.erofsublk.composer.disk.Fields;
+import dev.erofsublk.composer.disk.Fragments;
 import dev.erofsublk.composer.disk.SectorBitmap;
 import java.io.IOException;
 import java.nio.ByteOrder;
@@ -41,6 +41,7 @@ final class BlockTable {
     private final Metadata metadata;
     private final @Nullable FlatImage parent;
     private final Claims claims;
+    private final Fragments fragments;
     private final FlatImage.Builder out;
 
     private BlockTable(FlatImage file, String name, Metadata metadata, @Nullable FlatImage parent, Claims claims) {
@@ -49,6 +50,7 @@ final class BlockTable {
         this.metadata = metadata;
         this.parent = parent;
         this.claims = claims;
+        fragments = new Fragments(name);
         out = FlatImage.builder(metadata.sectorSize());
     }
 
@@ -130,7 +132,7 @@ final class BlockTable {
             case FULLY_PRESENT -> out.append(length, file, payload(entry, number));
             default -> throw refuse(number, "state", entry & STATE_MASK, "0, 1, 2, 3 or 6 without a parent");
         }
-        Chain.bound(out, name);
+        fragments.bound(out);
     }
 
     private void differencing(long entry, long number, long length, long bitmapBlock, int blockOfChunk)
@@ -158,7 +160,7 @@ final class BlockTable {
             }
             default -> throw refuse(number, "state", entry & STATE_MASK, "0, 1, 2, 3, 6 or 7");
         }
-        Chain.bound(out, name);
+        fragments.bound(out);
     }
 
     /** The parent's bytes; zeros where the child was made larger than it. */

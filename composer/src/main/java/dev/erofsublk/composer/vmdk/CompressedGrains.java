@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.composer.vmdk;
 
+import dev.erofsublk.composer.ImageException;
 import dev.erofsublk.composer.Source;
 import java.nio.ByteBuffer;
 import java.security.MessageDigest;
@@ -76,7 +77,7 @@ final class CompressedGrains implements Grains {
     }
 
     /** Lays all grains of an extent of {@code bytes} bytes. */
-    void lay(Overlay out, Source source, long grainBytes, long bytes) {
+    void lay(Overlay out, Source source, long grainBytes, long bytes) throws ImageException {
         long start = out.size();
         int stored = 0;
         int zero = 0;

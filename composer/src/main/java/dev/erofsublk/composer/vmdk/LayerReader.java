@@ -104,7 +104,7 @@ final class LayerReader {
         requireSectors(file, line, sparse.header().capacity());
         Layer parent = parent(file.blob(), descriptor);
         FlatImage.Builder builder = FlatImage.builder(Limits.SECTOR);
-        sparse.lay(new Overlay(builder, flat(parent)), files);
+        sparse.lay(new Overlay(file.name(), builder, flat(parent)), files);
         return new Layer(file.name(), descriptor, builder.build(), List.of(facts(file, line, sparse.header())), parent);
     }
 
@@ -117,7 +117,7 @@ final class LayerReader {
                         "a type whose descriptor is a file of its own");
         Layer parent = parent(blob, descriptor);
         FlatImage.Builder builder = FlatImage.builder(Limits.SECTOR);
-        Overlay out = new Overlay(builder, flat(parent));
+        Overlay out = new Overlay(blob.name(), builder, flat(parent));
         List<Facts> extents = new ArrayList<>(descriptor.extents().size());
         for (ExtentLine line : descriptor.extents()) {
             extents.add(lay(blob, line, out));

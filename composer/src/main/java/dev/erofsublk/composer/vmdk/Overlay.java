@@ -3,7 +3,9 @@ package dev.erofsublk.composer.vmdk;
 
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
+import dev.erofsublk.composer.ImageException;
 import dev.erofsublk.composer.Source;
+import dev.erofsublk.composer.disk.Fragments;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -13,10 +15,13 @@ import org.jspecify.annotations.Nullable;
 final class Overlay {
     private final FlatImage.Builder out;
     private final @Nullable FlatImage parent;
+    private final Fragments fragments;
     private int cursor; // the parent's extent at which the next search starts: both are walked in ascending order
 
-    Overlay(FlatImage.Builder out, @Nullable FlatImage parent) {
+    /** @param file the image's name for messages */
+    Overlay(String file, FlatImage.Builder out, @Nullable FlatImage parent) {
         this.out = out;
+        fragments = new Fragments(file);
         this.parent = parent;
     }
 
@@ -25,24 +30,27 @@ final class Overlay {
         return out.size();
     }
 
-    void data(long length, Source source, long offset) {
+    void data(long length, Source source, long offset) throws ImageException {
         out.append(length, source, offset);
+        fragments.bound(out);
     }
 
-    void zeros(long length) {
+    void zeros(long length) throws ImageException {
         out.zeros(length);
+        fragments.bound(out);
     }
 
     /** The next {@code length} bytes are the parent's. */
-    void inherit(long length) {
+    void inherit(long length) throws ImageException {
         long end = out.size() + length;
         if (parent != null) {
             inheritFrom(parent, Math.min(end, parent.size()));
         }
         out.zerosTo(end);
+        fragments.bound(out);
     }
 
-    private void inheritFrom(FlatImage parent, long end) {
+    private void inheritFrom(FlatImage parent, long end) throws ImageException {
         while (out.size() < end) {
             Extent extent = parent.extent(cursor);
             if (extent.end() <= out.size()) {
@@ -52,6 +60,7 @@ final class Overlay {
             long skip = out.size() - extent.start();
             long length = Math.min(extent.end(), end) - out.size();
             out.append(length, extent.source(), extent.sourceOffset() + skip);
+            fragments.bound(out);
         }
     }
 }

@@ -42,12 +42,12 @@ final class PlainGrains implements Grains {
     }
 
     @Override
-    public void absent(long count) {
+    public void absent(long count) throws ImageException {
         out.inherit(Math.min(count * grainBytes, end - out.size()));
     }
 
     @Override
-    public void zero(long count) {
+    public void zero(long count) throws ImageException {
         out.zeros(Math.min(count * grainBytes, end - out.size()));
     }
 

@@ -117,6 +117,8 @@ class ErofsChecksTest {
                 .hasMessageContaining("device slot 1 uniaddr is 4294967295 (+2 blocks), expected an end within 2^32");
         refused(builder().incompat(0x8c).slot("", 0xffffffffffffL, 2).build(), sparse(1 << 20))
                 .hasMessageContaining("expected an end within 2^48 blocks and 2^63 bytes");
+        refused(new ErofsBuilder(16).incompat(0x8c).slot("", 1L << 47, 1).build(), sparse(65536))
+                .hasMessageContaining("device slot 1 uniaddr is 140737488355328 (+1 blocks), expected an end within");
     }
 
     @Test

@@ -4,7 +4,6 @@ package dev.erofsublk.composer.fuzz;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.ImageException;
-import dev.erofsublk.composer.cache.CacheDirectory;
 import dev.erofsublk.composer.cache.DecodeException;
 import dev.erofsublk.composer.disk.Contents;
 import dev.erofsublk.composer.erofs.ErofsBuilder;
@@ -13,6 +12,8 @@ import dev.erofsublk.composer.erofs.fs.ErofsFileSystem;
 import dev.erofsublk.composer.erofs.fs.ReverseIndex;
 import dev.erofsublk.composer.erofs.fs.Walk;
 import dev.erofsublk.composer.probe.Format;
+import dev.erofsublk.composer.rafs.RafsFiles;
+import dev.erofsublk.composer.rafs.RafsImage;
 import dev.erofsublk.composer.source.ImageSource;
 import dev.erofsublk.composer.vhd.VhdFiles;
 import dev.erofsublk.composer.vhdx.VhdxFiles;
@@ -22,12 +23,18 @@ import dev.erofsublk.composer.vmdk.VmdkStreamWriter;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Random;
+import java.util.Set;
+import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A sound image of a format, and what may become of it when bytes of it are changed: it is read or refused, and nothing
@@ -35,7 +42,7 @@ import java.util.Random;
  *
  * <p>An input is not a file but changes to the sound one, so that inputs are some bytes long, whatever the format:
  * {@code u8 flags (1: bring checksums up to date) | u16 place, u8 value | u16 place, u8 value ...}, places being counted
- * in the bytes of those sectors that are not all zeros.
+ * in the bytes of those sectors that are neither zeros nor the disk's content.
  */
 public final class FuzzTarget implements AutoCloseable {
     private static final int SECTOR = 512;
@@ -44,13 +51,21 @@ public final class FuzzTarget implements AutoCloseable {
     private static final long READ_AT_MOST = 8 << 20;
 
     private final Kind kind;
-    private final Path file;
+    private final ImageSource source;
     private final byte[] sound;
     private final int[] places;
     private final FileChannel channel;
-    private final CacheDirectory cache;
+    private final Path cache;
     private List<Integer> touched = new ArrayList<>();
     private int read;
+
+    /**
+     * An image.
+     *
+     * @param opened the file that is opened
+     * @param damaged the one of its files that is changed
+     */
+    private record Made(Path opened, Path damaged) {}
 
     /** The formats, and the forms of them that have parsers of their own. */
     public enum Kind {
@@ -59,19 +74,20 @@ public final class FuzzTarget implements AutoCloseable {
         VMDK_SPARSE(Format.VMDK),
         VMDK_STREAM(Format.VMDK),
         VHDX_WITH_LOG(Format.VHDX),
-        VHD_DIFFERENCING(Format.VHD);
+        VHD_DIFFERENCING(Format.VHD),
+        RAFS_BOOTSTRAP(Format.EROFS),
+        RAFS_BLOB(Format.EROFS),
+        /** A blob without magic at its head, in which only what is at its end shows what it is. */
+        RAFS_SELF_CONTAINED(null);
 
-        private final Format format;
+        private final @Nullable Format format;
 
-        Kind(Format format) {
+        Kind(@Nullable Format format) {
             this.format = format;
         }
 
-        private Path make(Path directory) throws IOException {
-            byte[] bytes = new byte[CONTENT];
-            new Random(1).nextBytes(bytes);
-            java.util.Arrays.fill(bytes, 1024, CONTENT / 2, (byte) 0); // payload is of no interest, and holes are
-            Path raw = Files.write(directory.resolve("raw"), bytes);
+        private Made make(Path directory) throws IOException {
+            Path raw = Files.write(directory.resolve("raw"), content());
             Path out = directory.resolve(name().toLowerCase(java.util.Locale.ROOT));
             switch (this) {
                 case EROFS ->
@@ -82,11 +98,19 @@ public final class FuzzTarget implements AutoCloseable {
                                     .file("b", 700, 1, List.of(new Chunk(0, 2)))
                                     .build());
                 case VMDK_SPARSE -> VmdkFiles.sparse(raw, out);
-                case VHDX_WITH_LOG -> VhdxFiles.dirty(raw, out);
+                case VHDX_WITH_LOG -> VhdxFiles.dirty(raw, out, 3);
                 case VHD_DIFFERENCING -> VhdFiles.differencing(raw, out);
+                case RAFS_BOOTSTRAP, RAFS_BLOB -> {
+                    RafsFiles.Pair rafs = RafsFiles.apart(directory);
+                    return new Made(rafs.bootstrap(), this == RAFS_BLOB ? rafs.blob() : rafs.bootstrap());
+                }
+                case RAFS_SELF_CONTAINED -> {
+                    Path blob = RafsFiles.together(directory).blob();
+                    return new Made(blob, blob);
+                }
                 default -> write(raw, out);
             }
-            return out;
+            return new Made(out, out);
         }
 
         private void write(Path raw, Path out) throws IOException {
@@ -104,6 +128,7 @@ public final class FuzzTarget implements AutoCloseable {
                 case EROFS -> signErofs(file);
                 case VHDX_WITH_LOG -> VhdxFiles.seal(file);
                 case VHD_DIFFERENCING -> VhdFiles.seal(file);
+                case RAFS_SELF_CONTAINED -> RafsFiles.seal(file);
                 default -> {}
             }
         }
@@ -116,13 +141,21 @@ public final class FuzzTarget implements AutoCloseable {
         }
     }
 
+    private static byte[] content() {
+        byte[] bytes = new byte[CONTENT];
+        new Random(1).nextBytes(bytes);
+        Arrays.fill(bytes, 1024, CONTENT / 2, (byte) 0); // payload is of no interest, and holes are
+        return bytes;
+    }
+
     private FuzzTarget(Kind kind, Path directory) throws IOException {
         this.kind = kind;
-        file = kind.make(directory);
-        sound = Files.readAllBytes(file);
-        places = places(sound);
-        channel = FileChannel.open(file, StandardOpenOption.WRITE);
-        cache = CacheDirectory.at(directory.resolve("cache"));
+        Made made = kind.make(directory);
+        sound = Files.readAllBytes(made.damaged);
+        places = places(sound, content());
+        channel = FileChannel.open(made.damaged, StandardOpenOption.WRITE);
+        cache = directory.resolve("cache");
+        source = new ImageSource(null, null, List.of(), made.opened, kind.format, List.of(), cache);
     }
 
     /** Makes the sound image in {@code directory}. */
@@ -130,16 +163,21 @@ public final class FuzzTarget implements AutoCloseable {
         return new FuzzTarget(kind, directory);
     }
 
-    /** The first byte of every sector that is not all zeros. */
-    private static int[] places(byte[] file) {
-        List<Integer> starts = new ArrayList<>();
-        for (int at = 0; at < file.length; at += SECTOR) {
-            int end = Math.min(at + SECTOR, file.length);
-            if (!java.util.Arrays.equals(file, at, end, new byte[SECTOR], 0, end - at)) {
-                starts.add(at);
-            }
+    /** The first byte of every sector that may be metadata. */
+    private static int[] places(byte[] file, byte[] content) {
+        Set<ByteBuffer> payload = new HashSet<>();
+        for (int at = 0; at < content.length; at += SECTOR) {
+            payload.add(ByteBuffer.wrap(content, at, SECTOR));
         }
-        return starts.stream().mapToInt(Integer::intValue).toArray();
+        for (byte stale : new byte[] {0, (byte) 0xa5}) {
+            byte[] sector = new byte[SECTOR];
+            Arrays.fill(sector, stale);
+            payload.add(ByteBuffer.wrap(sector));
+        }
+        return IntStream.range(0, (file.length + SECTOR - 1) / SECTOR)
+                .map(sector -> sector * SECTOR)
+                .filter(at -> !payload.contains(ByteBuffer.wrap(file, at, Math.min(SECTOR, file.length - at))))
+                .toArray();
     }
 
     /** How many of the inputs were read and not refused. */
@@ -161,13 +199,27 @@ public final class FuzzTarget implements AutoCloseable {
             kind.seal(damaged);
         }
         write(damaged);
-        ImageSource source = new ImageSource(null, null, List.of(), file, kind.format, List.of(), cache.path());
         try (Image image = source.open()) {
             look(image.flat());
+            if (image instanceof RafsImage rafs) {
+                rafs.verify(done -> {}, problem -> true);
+            }
             read++;
         } catch (ImageException | DecodeException refused) {
             if (String.valueOf(refused.getMessage()).contains("\n")) {
                 throw new AssertionError("a message of two lines", refused);
+            }
+        }
+        forgetDecoded();
+    }
+
+    /** Each damaged file is another one to the cache, which would grow with every input. */
+    private void forgetDecoded() throws IOException {
+        if (Files.exists(cache)) {
+            try (DirectoryStream<Path> files = Files.newDirectoryStream(cache)) {
+                for (Path file : files) {
+                    Files.delete(file);
+                }
             }
         }
     }
@@ -179,7 +231,7 @@ public final class FuzzTarget implements AutoCloseable {
         touched = new ArrayList<>();
         for (int at = 0; at < sound.length; at += SECTOR) {
             int end = Math.min(at + SECTOR, sound.length);
-            if (java.util.Arrays.mismatch(damaged, at, end, sound, at, end) >= 0) {
+            if (Arrays.mismatch(damaged, at, end, sound, at, end) >= 0) {
                 touched.add(at);
                 channel.write(ByteBuffer.wrap(damaged, at, end - at), at);
             }

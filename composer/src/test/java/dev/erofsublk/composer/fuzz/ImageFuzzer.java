@@ -5,7 +5,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 
-/** What {@code scripts/fuzz} has Jazzer call; {@code -Dfuzz.target=KIND} says which of {@link FuzzTarget.Kind}. */
+/** What {@code scripts/fuzz} has Jazzer call; {@code -Dfuzz.target=KIND} says which of {@link FuzzTarget.Kind}, {@code -Dfuzz.directory=DIR} where its files go. */
 public final class ImageFuzzer {
     private static final FuzzTarget TARGET = target();
 
@@ -13,8 +13,7 @@ public final class ImageFuzzer {
 
     private static FuzzTarget target() {
         try {
-            Path memory = Path.of("/dev/shm");
-            Path directory = Files.createTempDirectory(Files.isWritable(memory) ? memory : Path.of("/tmp"), "fuzz-");
+            Path directory = Files.createTempDirectory(Path.of(System.getProperty("fuzz.directory", "/tmp")), "fuzz-");
             return FuzzTarget.of(FuzzTarget.Kind.valueOf(System.getProperty("fuzz.target", "")), directory);
         } catch (IOException e) {
             throw new IllegalStateException(e);

@@ -128,7 +128,10 @@ class VhdCorruptionTest {
         footer(fields, "footer copy", 0);
         footer(fields, "footer", file.capacity() - 512);
         add(fields, "dynamic header", VhdBuilder.HEADER, 8, 8, 8, 4, 4, 4, 4, 8, 8, 4, 4, 8, 8);
-        add(fields, "parent locator", VhdBuilder.HEADER + 576, 4, 4, 4, 4, 8);
+        for (int i = 0; i < 8; i++) {
+            add(fields, "parent locator " + i, VhdBuilder.HEADER + 576 + 24 * i, 4, 4, 4, 4, 8);
+        }
+        add(fields, "dynamic header's end", VhdBuilder.HEADER + 768, 8, 8);
         for (int i = 0; i < 4; i++) {
             fields.add(new Field("BAT entry " + i, VhdBuilder.BAT + 4 * i, 4, true));
         }

@@ -21,6 +21,11 @@ public final class VhdxFiles {
      * only: the file has other bytes there, as after a crash.
      */
     public static Path dirty(Path raw, Path out) throws IOException {
+        return dirty(raw, out, LOGGED);
+    }
+
+    /** The same with the first {@code logged} times 4 KiB in the log. */
+    public static Path dirty(Path raw, Path out, int logged) throws IOException {
         byte[] content = Files.readAllBytes(raw);
         VhdxBuilder image = new VhdxBuilder(content.length, VhdxBuilder.MIB, 512);
         for (int i = 0; i * VhdxBuilder.MIB < content.length; i++) {
@@ -28,7 +33,7 @@ public final class VhdxFiles {
             image.block(i, VhdxBuilder.FULL, block);
         }
         Entry entry = new Entry(1, 0);
-        for (int i = 0; i < LOGGED; i++) {
+        for (int i = 0; i < logged; i++) {
             int at = VhdxBuilder.FIRST_BLOCK + i * SECTOR;
             log(image, entry, at);
         }

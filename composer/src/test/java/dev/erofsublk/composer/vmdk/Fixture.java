@@ -2,6 +2,8 @@
 package dev.erofsublk.composer.vmdk;
 
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -123,6 +125,16 @@ record Fixture(
             fields.add(new Field("marker lba", grain, 8));
             fields.add(new Field("marker size", grain + 8, 4));
         }
+        if (b.redundant) { // without a second directory a changed entry is simply another disk
+            for (int directory : new int[] {(int) b.gd, (int) b.rgd}) {
+                int at = directory * 512;
+                int table = ByteBuffer.wrap(file).order(ByteOrder.LITTLE_ENDIAN).getInt(at) * 512;
+                fields.add(new Field("directory entry at " + at, at, 4));
+                for (int i : new int[] {0, 1, 3, 70, 125}) {
+                    fields.add(new Field("table entry at " + (table + 4 * i), table + 4 * i, 4));
+                }
+            }
+        }
         return new Fixture(name, "d.vmdk", "d.vmdk", Map.of("d.vmdk", file), fields, b.expected());
     }
 
@@ -136,7 +148,12 @@ record Fixture(
         fields.add(new Field("footer marker sectors", at - 512, 8));
         fields.add(new Field("footer marker size", at - 504, 4));
         fields.add(new Field("footer marker type", at - 500, 4));
+        fields.add(new Field("footer marker padding", at - 496, 8));
+        fields.add(new Field("end marker sectors", at + 512, 8));
+        fields.add(new Field("end marker size", at + 512 + 8, 4));
         fields.add(new Field("end marker type", at + 512 + 12, 4));
+        fields.add(new Field("directory marker sectors", (int) (stream.gd - 1) * 512, 8));
+        fields.add(new Field("directory marker size", (int) (stream.gd - 1) * 512 + 8, 4));
         fields.add(new Field("directory marker type", (int) (stream.gd - 1) * 512 + 12, 4));
         return new Fixture("footer", "d.vmdk", "d.vmdk", Map.of("d.vmdk", file), fields, stream.expected());
     }
@@ -171,7 +188,12 @@ record Fixture(
         for (int i = 0; i < names.length; i++) {
             fields.add(new Field(names[i], i * 4, 4));
         }
-        fields.add(new Field("generation", 1060, 4));
+        for (int at : new int[] {32, 36, 40, 1056, 1060, 1636}) {
+            fields.add(new Field("geometry or generation at " + at, at, 4));
+        }
+        for (int at : new int[] {44, 1064, 1124, 1640, 1652}) {
+            fields.add(new Field("name, text or padding at " + at, at, 8));
+        }
         fields.add(new Field("dirty", 1648, 4));
         return new Fixture("vmfsSparse", "d.vmdk", "delta", files, fields, expected);
     }
