@@ -23,7 +23,7 @@ import java.util.zip.CRC32C;
  * <pre>
  *   erofs-ublk trace 1
  *   format erofs
- *   uuid 0f3e5a0e-5f0c-4f0e-9b57-0d8f5a1f2c3d      or "-" where the image has none
+ *   uuid 0f3e5a0e5f0c4f0e9b570d8f5a1f2c3d          or "-" where the image has none
  *   size 14127104                                    bytes of the device
  *   unit 65536                                       bytes of a unit
  *   runs 3

@@ -105,8 +105,11 @@ public final class Prefetch implements AutoCloseable {
             long offset = FirstTouches.first(pieces[i]) * FirstTouches.UNIT_BYTES;
             long bytes = (long) FirstTouches.count(pieces[i]) * FirstTouches.UNIT_BYTES;
             try {
-                loader.load(
-                        offset, Math.min(bytes, size - offset)); // if it fails, whoever wants the bytes will see why
+                // If it fails, whoever wants the bytes will see why.
+                loader.load(offset, Math.min(bytes, size - offset));
+            } catch (RuntimeException defect) { // of a decoder: the other pieces can do without
+                System.getLogger(Prefetch.class.getName())
+                        .log(System.Logger.Level.ERROR, "prefetch at byte " + offset + " failed", defect);
             } finally {
                 left.addAndGet(-FirstTouches.count(pieces[i]));
             }

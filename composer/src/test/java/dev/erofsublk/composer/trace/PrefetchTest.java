@@ -105,6 +105,23 @@ class PrefetchTest {
     }
 
     @Test
+    void aPieceThatFailsLeavesTheOthersAlone() throws Exception {
+        AtomicInteger loads = new AtomicInteger();
+        AccessTrace trace = new AccessTrace(IMAGE, new long[] {FirstTouches.run(0, 20 * Prefetch.PIECE)});
+        try (Prefetch prefetch = Prefetch.start("x", trace, IMAGE.size(), (offset, bytes) -> {
+            if (loads.incrementAndGet() % 2 == 0) {
+                throw new IllegalStateException("a defect of the decoder");
+            }
+            return false;
+        })) {
+            while (prefetch.left() > 0) {
+                Thread.sleep(1);
+            }
+        }
+        assertThat(loads).hasValue(20);
+    }
+
+    @Test
     void anEmptyTraceIsDoneAtOnce() {
         try (Prefetch prefetch =
                 Prefetch.start("x", new AccessTrace(IMAGE, new long[0]), IMAGE.size(), (offset, bytes) -> {
