@@ -5,10 +5,12 @@ import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.source.ImageCheck;
 import dev.erofsublk.composer.verity.VerityImage;
+import dev.erofsublk.daemon.AccessHistory;
 import dev.erofsublk.daemon.Backend;
 import dev.erofsublk.daemon.Backends;
 import dev.erofsublk.daemon.DeviceSpec;
 import dev.erofsublk.daemon.SourceSpec;
+import dev.erofsublk.daemon.TraceFiles;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceOptions;
@@ -88,6 +90,18 @@ final class AddCommand implements Callable<Integer> {
     @ArgGroup
     private @Nullable OnDeath onDeath;
 
+    @Option(
+            names = "--record-trace",
+            paramLabel = "FILE",
+            description = "Write down which parts of the image are read, in the order in which they are read first.")
+    private @Nullable Path recordTrace;
+
+    @Option(
+            names = "--prefetch",
+            paramLabel = "FILE",
+            description = "Bring in what such a trace of the same image names, before it is asked for.")
+    private @Nullable Path prefetch;
+
     @Mixin
     private NbdTimeouts timeouts = new NbdTimeouts();
 
@@ -131,6 +145,9 @@ final class AddCommand implements Callable<Integer> {
         }
         timeouts.check();
         checkOnDeath();
+        if (foreground && backend == Backend.NBD && (recordTrace != null || prefetch != null)) {
+            throw usage("--record-trace and --prefetch go with --backend nbd only without --foreground");
+        }
         log.apply();
         if (!foreground) {
             return askDaemon();
@@ -162,7 +179,8 @@ final class AddCommand implements Callable<Integer> {
                 unprivileged(),
                 verify,
                 timeouts.timeout(),
-                timeouts.deadTimeout());
+                timeouts.deadTimeout(),
+                new TraceFiles(recordTrace, prefetch));
         DaemonLauncher.ask(device.toJson().put("command", "add"), answer -> {
             if (answer.has("root_hash")) {
                 showTree(answer.string("root_hash"), answer.string("veritysetup"));
@@ -220,9 +238,11 @@ final class AddCommand implements Callable<Integer> {
     private int serveHere() throws IOException, InterruptedException {
         try (Image image = image().open();
                 AddressSpace space = AddressSpace.map(image.flat());
+                AccessHistory history = AccessHistory.open(new TraceFiles(recordTrace, prefetch), image, space);
                 ControlDevice control = openControl();
                 Device device = addChecked(control, space, image)) {
-            Runtime.getRuntime().addShutdownHook(new Thread(() -> closeQuietly(device), "shutdown"));
+            Runtime.getRuntime().addShutdownHook(new Thread(() -> end(device, history), "shutdown"));
+            history.start(device.info().blockPath(), space::load);
             DeviceNode.await(Path.of(device.info().blockPath()));
             if (image instanceof VerityImage tree) {
                 showTree(
@@ -307,11 +327,12 @@ final class AddCommand implements Callable<Integer> {
         return blockSize;
     }
 
-    private static void closeQuietly(Device device) {
+    private static void end(Device device, AccessHistory history) {
         try {
             device.close();
         } catch (IOException e) {
             System.err.println("erofs-ublk: " + e.getMessage());
         }
+        history.close();
     }
 }

@@ -212,6 +212,9 @@ final class ListCommand implements Callable<Integer> {
                 out.writeNumberField("errors", entry.daemon.number("errors"));
                 out.writeNumberField("cold_reads", entry.daemon.number("cold_reads"));
                 out.writeNumberField("resident", entry.daemon.number("resident"));
+                if (entry.daemon.has("prefetch_left")) { // a daemon of before does not tell
+                    out.writeNumberField("prefetch_left", entry.daemon.number("prefetch_left"));
+                }
             }
             out.writeEndObject();
         }

@@ -5,6 +5,7 @@ import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.FlatImage;
 import java.io.IOException;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -32,21 +33,45 @@ public final class AllowedPaths {
     }
 
     /** @throws DaemonException naming the file that is outside */
+    void check(TraceFiles trace) throws IOException {
+        Path record = trace.record();
+        if (trace.prefetch() != null) {
+            checkName(trace.prefetch(), trace.prefetch());
+        }
+        if (record != null && record.getParent() != null) {
+            checkName(record, record.getParent()); // a name in it is replaced, not followed
+        }
+    }
+
+    private void checkName(Path path, Path within) throws IOException {
+        if (directories.isEmpty()) {
+            return;
+        }
+        try {
+            check(path, within.toRealPath());
+        } catch (NoSuchFileException e) {
+            throw new DaemonException(within + " does not exist");
+        }
+    }
+
+    private void check(Path path, Path real) throws DaemonException {
+        if (!directories.isEmpty() && directories.stream().noneMatch(real::startsWith)) {
+            throw new DaemonException("%s: path is %s, expected one under %s".formatted(path, real, listed()));
+        }
+    }
+
+    private String listed() {
+        return String.join(" or ", directories.stream().map(Path::toString).toList());
+    }
+
+    /** @throws DaemonException naming the file that is outside */
     void check(FlatImage image) throws IOException {
         if (directories.isEmpty()) {
             return;
         }
         for (Blob blob : FileIdentity.blobs(image)) {
             Path real = Files.readSymbolicLink(Path.of("/proc/self/fd", Integer.toString(blob.fd())));
-            if (directories.stream().noneMatch(real::startsWith)) {
-                throw new DaemonException("%s: path is %s, expected one under %s"
-                        .formatted(
-                                blob.name(),
-                                real,
-                                String.join(
-                                        " or ",
-                                        directories.stream().map(Path::toString).toList())));
-            }
+            check(blob.path(), real);
         }
     }
 }

@@ -51,6 +51,7 @@ final class BlobMonitor {
                 continue; // its descriptors may be somebody else's by now
             }
             try {
+                device.history.saveIfDue();
                 sayErrors(device);
                 boolean damaged = false;
                 for (Blob blob : FileIdentity.blobs(device.image())) {

@@ -159,7 +159,8 @@ final class ControlProtocol {
                     .put("bytes", counters.bytes())
                     .put("errors", counters.errors())
                     .put("cold_reads", counters.coldReads())
-                    .put("resident", device.residentBytes());
+                    .put("resident", device.residentBytes())
+                    .put("prefetch_left", device.history.prefetchLeft());
             if (times) {
                 json.put("sampled_us", counters.sampledMicros()).put("sampled_ns_sum", counters.sampledNanos());
             }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
-import dev.erofsublk.composer.Description;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
+import dev.erofsublk.composer.trace.ImageIdentity;
 import java.security.SecureRandom;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 
 /**
@@ -40,23 +39,18 @@ record DeviceRecord(
 
     static DeviceRecord of(int number, long token, DeviceSpec spec, Image image) {
         FlatImage flat = image.flat();
-        return new DeviceRecord(number, token, spec, flat.size(), image.format(), uuid(image), FileIdentity.of(flat));
+        return new DeviceRecord(
+                number,
+                token,
+                spec,
+                flat.size(),
+                image.format(),
+                ImageIdentity.of(image).uuid(),
+                FileIdentity.of(flat));
     }
 
     DeviceId id() {
         return new DeviceId(spec.backend(), number);
-    }
-
-    private static String uuid(Image image) {
-        Description description = new Description();
-        image.describe(description);
-        for (Map<String, Object> row : description.sections().getOrDefault("superblock", List.of())) {
-            Object uuid = row.get("uuid");
-            if (uuid != null) {
-                return uuid.toString();
-            }
-        }
-        return "";
     }
 
     /** Why {@code image} is not what the device had, in words; nothing if it is. */

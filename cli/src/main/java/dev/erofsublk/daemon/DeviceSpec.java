@@ -19,6 +19,7 @@ import java.util.Locale;
  * @param timeout only of nbd: seconds that the driver waits for an answer before it asks again; also the pause that
  *     readers notice when their server dies
  * @param deadTimeout only of nbd: seconds that readers wait for the next server, before they get errors
+ * @param trace of what is read first
  */
 public record DeviceSpec(
         SourceSpec source,
@@ -31,7 +32,8 @@ public record DeviceSpec(
         boolean unprivileged,
         boolean verify,
         int timeout,
-        int deadTimeout) {
+        int deadTimeout,
+        TraceFiles trace) {
     /** Short enough for a pause, and longer than disks usually take. */
     public static final int DEFAULT_TIMEOUT = 5;
     /** Time to start the server by hand. */
@@ -41,7 +43,7 @@ public record DeviceSpec(
     public static final int MAX_CONNECTIONS = 64;
 
     public JsonObject toJson() {
-        return new JsonObject()
+        JsonObject json = new JsonObject()
                 .put("source", source.toJson())
                 .put("backend", backend.toString())
                 .put("id", number)
@@ -53,6 +55,8 @@ public record DeviceSpec(
                 .put("verify", verify)
                 .put("timeout", timeout)
                 .put("dead_timeout", deadTimeout);
+        trace.addTo(json);
+        return json;
     }
 
     public static DeviceSpec fromJson(JsonObject json) throws DaemonException {
@@ -71,7 +75,8 @@ public record DeviceSpec(
                 json.bool("unprivileged", false),
                 json.bool("verify", false),
                 json.integer("timeout", 1, MAX_TIMEOUT, DEFAULT_TIMEOUT),
-                json.integer("dead_timeout", 1, MAX_TIMEOUT, DEFAULT_DEAD_TIMEOUT));
+                json.integer("dead_timeout", 1, MAX_TIMEOUT, DEFAULT_DEAD_TIMEOUT),
+                TraceFiles.fromJson(json));
     }
 
     private static int blockSize(JsonObject json) throws DaemonException {

@@ -2,6 +2,7 @@
 package dev.erofsublk.daemon;
 
 import dev.erofsublk.composer.source.ImageCheck;
+import dev.erofsublk.composer.trace.Prefetch;
 import dev.erofsublk.nbd.Export;
 import dev.erofsublk.nbd.NbdCounters;
 import dev.erofsublk.nbd.NbdDevice;
@@ -22,8 +23,8 @@ final class NbdServed extends ServedDevice {
     private final Export export;
     private final NbdDevice device;
 
-    private NbdServed(MappedImage mapped, DeviceRecord record, Export export, NbdDevice device) {
-        super(mapped, record);
+    private NbdServed(MappedImage mapped, DeviceRecord record, AccessHistory history, Export export, NbdDevice device) {
+        super(mapped, record, history);
         this.export = export;
         this.device = device;
     }
@@ -32,7 +33,8 @@ final class NbdServed extends ServedDevice {
      * The driver tells the device's number when it can be read already, so the check has to end before, and only then is
      * it written down.
      */
-    static NbdServed add(DeviceSpec spec, MappedImage mapped, ImageCheck check, StateDirectory state)
+    static NbdServed add(
+            DeviceSpec spec, MappedImage mapped, AccessHistory history, ImageCheck check, StateDirectory state)
             throws IOException {
         Export export = new Export("", "", mapped.space());
         long token = DeviceRecord.newToken();
@@ -48,7 +50,7 @@ final class NbdServed extends ServedDevice {
         try {
             DeviceRecord record = DeviceRecord.of(device.index(), token, spec, mapped.image());
             state.write(record);
-            return new NbdServed(mapped, record, export, device);
+            return new NbdServed(mapped, record, history, export, device);
         } catch (IOException | RuntimeException e) {
             NbdDevice.disconnect(device.index());
             device.close();
@@ -56,11 +58,12 @@ final class NbdServed extends ServedDevice {
         }
     }
 
-    static NbdServed recover(DeviceRecord record, MappedImage mapped, StateDirectory state) throws IOException {
+    static NbdServed recover(DeviceRecord record, MappedImage mapped, AccessHistory history, StateDirectory state)
+            throws IOException {
         Export export = new Export("", "", mapped.space());
         NbdDevice.Options options = options(record.spec(), 0, NbdIdentity.of(record.token(), state));
         NbdDevice device = NbdDevice.reattach(record.number(), export, options, NbdServed::log);
-        return new NbdServed(mapped, record, export, device);
+        return new NbdServed(mapped, record, history, export, device);
     }
 
     private static NbdDevice.Options options(DeviceSpec spec, int blockSize, NbdIdentity identity) {
@@ -80,6 +83,11 @@ final class NbdServed extends ServedDevice {
             return false;
         }
         return device.isPresent();
+    }
+
+    @Override
+    Prefetch.Loader loader() {
+        return export::bringIn;
     }
 
     @Override

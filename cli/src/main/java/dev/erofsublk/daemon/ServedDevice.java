@@ -4,6 +4,7 @@ package dev.erofsublk.daemon;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.source.ImageCheck;
+import dev.erofsublk.composer.trace.Prefetch;
 import dev.erofsublk.composer.verity.VerityImage;
 import dev.erofsublk.composer.verity.VerityTree;
 import dev.erofsublk.ublk.DeviceCounters;
@@ -18,11 +19,13 @@ import java.util.Optional;
  */
 abstract sealed class ServedDevice implements AutoCloseable permits NbdServed, UblkServed {
     final MappedImage mapped;
+    final AccessHistory history;
     private final DeviceRecord record;
     private volatile boolean ending;
 
-    ServedDevice(MappedImage mapped, DeviceRecord record) {
+    ServedDevice(MappedImage mapped, DeviceRecord record, AccessHistory history) {
         this.mapped = mapped;
+        this.history = history;
         this.record = record;
     }
 
@@ -37,10 +40,14 @@ abstract sealed class ServedDevice implements AutoCloseable permits NbdServed, U
                 check.require();
                 check.requireContents(mapped.image());
             }
-            return switch (spec.backend()) {
-                case UBLK -> UblkServed.add(spec, mapped, check, state);
-                case NBD -> NbdServed.add(spec, mapped, check, state);
+            allowed.check(spec.trace());
+            AccessHistory history = AccessHistory.open(spec.trace(), mapped.image(), mapped.space());
+            ServedDevice device = switch (spec.backend()) {
+                case UBLK -> UblkServed.add(spec, mapped, history, check, state);
+                case NBD -> NbdServed.add(spec, mapped, history, check, state);
             };
+            device.history.start(device.path(), device.loader());
+            return device;
         } catch (IOException | RuntimeException e) {
             mapped.close();
             throw e;
@@ -55,10 +62,13 @@ abstract sealed class ServedDevice implements AutoCloseable permits NbdServed, U
     static ServedDevice recover(DeviceRecord record, MappedImage mapped, StateDirectory state, Duration patience)
             throws IOException {
         try {
-            return switch (record.spec().backend()) {
-                case UBLK -> UblkServed.recover(record, mapped, patience);
-                case NBD -> NbdServed.recover(record, mapped, state);
+            AccessHistory history = AccessHistory.reopen(record.spec().trace(), mapped.image(), mapped.space());
+            ServedDevice device = switch (record.spec().backend()) {
+                case UBLK -> UblkServed.recover(record, mapped, history, patience);
+                case NBD -> NbdServed.recover(record, mapped, history, state);
             };
+            device.history.start(device.path(), device.loader());
+            return device;
         } catch (IOException | RuntimeException e) {
             mapped.close();
             throw e;
@@ -79,6 +89,9 @@ abstract sealed class ServedDevice implements AutoCloseable permits NbdServed, U
      * @return what serves it from here on; nothing if the device was stopped for good
      */
     abstract Optional<ServedDevice> recoverAgain(Duration patience) throws IOException;
+
+    /** Brings bytes of it in for readers to come. */
+    abstract Prefetch.Loader loader();
 
     final DeviceId id() {
         return record.id();
@@ -136,6 +149,7 @@ abstract sealed class ServedDevice implements AutoCloseable permits NbdServed, U
     /** Hands it over to the next server, whose turn it is when this returns. */
     final void handOver() throws IOException {
         ending = true;
+        history.close(); // before the next server reads what this one has recorded
         leave();
     }
 
@@ -143,6 +157,7 @@ abstract sealed class ServedDevice implements AutoCloseable permits NbdServed, U
     final void release() {
         ending = true;
         letGo();
+        history.close();
         mapped.close();
     }
 
@@ -153,6 +168,7 @@ abstract sealed class ServedDevice implements AutoCloseable permits NbdServed, U
         try {
             delete();
         } finally {
+            history.close();
             mapped.close();
         }
     }

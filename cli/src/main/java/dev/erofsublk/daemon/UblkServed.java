@@ -3,6 +3,7 @@ package dev.erofsublk.daemon;
 
 import dev.erofsublk.composer.Residency;
 import dev.erofsublk.composer.source.ImageCheck;
+import dev.erofsublk.composer.trace.Prefetch;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceCounters;
@@ -17,13 +18,15 @@ final class UblkServed extends ServedDevice {
     private final ControlDevice control;
     private final Device device;
 
-    private UblkServed(MappedImage mapped, DeviceRecord record, ControlDevice control, Device device) {
-        super(mapped, record);
+    private UblkServed(
+            MappedImage mapped, DeviceRecord record, AccessHistory history, ControlDevice control, Device device) {
+        super(mapped, record, history);
         this.control = control;
         this.device = device;
     }
 
-    static UblkServed add(DeviceSpec spec, MappedImage mapped, ImageCheck check, StateDirectory state)
+    static UblkServed add(
+            DeviceSpec spec, MappedImage mapped, AccessHistory history, ImageCheck check, StateDirectory state)
             throws IOException {
         ControlDevice control = ControlDevice.open();
         Device device = null;
@@ -40,7 +43,7 @@ final class UblkServed extends ServedDevice {
                 state.remove(record.id());
                 throw e;
             }
-            return new UblkServed(mapped, record, control, device);
+            return new UblkServed(mapped, record, history, control, device);
         } catch (IOException | RuntimeException e) {
             if (device != null) {
                 device.close();
@@ -50,11 +53,12 @@ final class UblkServed extends ServedDevice {
         }
     }
 
-    static UblkServed recover(DeviceRecord record, MappedImage mapped, Duration patience) throws IOException {
+    static UblkServed recover(DeviceRecord record, MappedImage mapped, AccessHistory history, Duration patience)
+            throws IOException {
         ControlDevice control = ControlDevice.open();
         try {
             Device device = Device.recover(control, mapped.space(), record.number(), patience);
-            return new UblkServed(mapped, record, control, device);
+            return new UblkServed(mapped, record, history, control, device);
         } catch (IOException | RuntimeException e) {
             control.close();
             throw e;
@@ -82,7 +86,7 @@ final class UblkServed extends ServedDevice {
         }
         device.release();
         Device again = Device.recover(control, mapped.space(), record().number(), patience);
-        return Optional.of(new UblkServed(mapped, record(), control, again));
+        return Optional.of(new UblkServed(mapped, record(), history, control, again));
     }
 
     private boolean isGone() throws IOException {
@@ -92,6 +96,11 @@ final class UblkServed extends ServedDevice {
                     || info.get().token() != record().token()
                     || info.get().state() == DeviceState.DEAD;
         }
+    }
+
+    @Override
+    Prefetch.Loader loader() {
+        return mapped.space()::load;
     }
 
     @Override

@@ -88,7 +88,8 @@ class DaemonFaultsTest {
                 false,
                 false,
                 DeviceSpec.DEFAULT_TIMEOUT,
-                DeviceSpec.DEFAULT_DEAD_TIMEOUT));
+                DeviceSpec.DEFAULT_DEAD_TIMEOUT,
+                TraceFiles.NONE));
     }
 
     private VerifiedReader reader(ServedDevice device, int seed) throws IOException {

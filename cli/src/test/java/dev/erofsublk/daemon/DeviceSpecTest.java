@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.erofsublk.ublk.Recovery;
+import java.nio.file.Path;
 import org.junit.jupiter.api.Test;
 
 class DeviceSpecTest {
@@ -35,6 +36,20 @@ class DeviceSpecTest {
         assertRefused(request().put("backend", "nbd").put("depth", 64), "field \"depth\" is 64, expected 128 to 128");
         assertRefused(request().put("timeout", 0), "field \"timeout\" is 0, expected 1 to 86400");
         assertRefused(request().put("backend", "iscsi"), "field \"backend\" is iscsi, expected ublk or nbd");
+    }
+
+    @Test
+    void tracesAreAbsolutePathsAndNoneOfThemIsTheDefault() throws Exception {
+        assertThat(read(request()).trace()).isEqualTo(TraceFiles.NONE);
+        DeviceSpec spec = read(request().put("record_trace", "/t/new").put("prefetch", "/t/old"));
+        assertThat(spec.trace()).isEqualTo(new TraceFiles(Path.of("/t/new"), Path.of("/t/old")));
+        assertThat(read(spec.toJson())).isEqualTo(spec);
+        assertRefused(
+                request().put("prefetch", "trace"),
+                "field \"prefetch\" is trace, expected the absolute path of a file");
+        assertRefused(
+                request().put("record_trace", "/"),
+                "field \"record_trace\" is /, expected the absolute path of a file");
     }
 
     private static void assertRefused(JsonObject request, String message) {

@@ -36,7 +36,7 @@ import org.jspecify.annotations.Nullable;
  * compare instead of all: a request among a hundred thousand runs takes 34 ns instead of 187, and 32 with one run
  * (RequestBenchmark).
  *
- * <p>Immutable and thread-safe. Addresses are valid until {@link #close()}, which must come after the last server has
+ * <p>Immutable, all but what it knows of residency and of who has read what, and thread-safe. Addresses are valid until {@link #close()}, which must come after the last server has
  * drained. Java code never dereferences them: a file truncated meanwhile would raise SIGBUS in the JVM, where the
  * kernel copying from the same address reports a clean error (facts/java.md §0).
  */
@@ -47,6 +47,7 @@ public final class AddressSpace implements AutoCloseable {
     private final RunTable table;
     private final Residency residency;
     private final boolean decodes;
+    private volatile @Nullable FirstTouches touches;
 
     /**
      * @param position where it begins on the line of positions, a multiple of the residency unit
@@ -159,6 +160,19 @@ public final class AddressSpace implements AutoCloseable {
     }
 
     /**
+     * Has first reads noted in {@code touches} from now on; before the first server is made. Then only a read may set a
+     * bit of {@link #residency}: whoever brings bytes in ahead of a read leaves it to that.
+     */
+    public void note(FirstTouches touches) {
+        this.touches = touches;
+    }
+
+    /** Where first reads are noted; null if nowhere. */
+    public @Nullable FirstTouches touches() {
+        return touches;
+    }
+
+    /**
      * The place of byte {@code address} of run {@code run} on one line along all mappings, by which residency is kept:
      * the pages of a source that is mapped whole have one place each, however many extents show them.
      */
@@ -228,6 +242,61 @@ public final class AddressSpace implements AutoCloseable {
             source.ensure(at, length);
             return true;
         });
+    }
+
+    /**
+     * Brings {@code [offset, offset + bytes)} of the device in, with the units that they lie in, and waits for it: decodes
+     * what is encoded, and has the kernel read the rest.
+     *
+     * @return whether all of it is there
+     */
+    public boolean load(long offset, long bytes) {
+        boolean all = true;
+        long end = offset + bytes;
+        for (long at = offset; at < end; ) {
+            int run = run(at);
+            long stop = Math.min(end, runEnd(run));
+            long position = position(run, address(run, at));
+            all &= loadUnits(position >>> Residency.UNIT_SHIFT, (position + (stop - at) - 1) >>> Residency.UNIT_SHIFT);
+            at = stop;
+        }
+        return all;
+    }
+
+    /** Units of one mapping. */
+    private boolean loadUnits(long first, long last) {
+        boolean all = true;
+        for (long unit = first; unit <= last; ) {
+            long end = unit;
+            while (end <= last && !residency.isResident(end) && (end == unit || !decodes)) {
+                end++;
+            }
+            if (end == unit) {
+                unit++; // it is there
+                continue;
+            }
+            boolean loaded = populate(unit, end - 1);
+            for (; unit < end; unit++) {
+                if (loaded && touches == null) {
+                    residency.set(unit);
+                }
+            }
+            all &= loaded;
+        }
+        return all;
+    }
+
+    private boolean populate(long first, long last) {
+        try {
+            if (decodes) {
+                decode(first);
+            }
+        } catch (IOException damaged) {
+            return false;
+        }
+        long address = unitAddress(first);
+        long end = unitAddress(last) + unitBytes(last);
+        return Linux.madvise(address, end - address, Linux.MADV_POPULATE_READ) == 0;
     }
 
     private interface Part {

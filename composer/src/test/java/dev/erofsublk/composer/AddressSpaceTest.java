@@ -99,6 +99,70 @@ class AddressSpaceTest {
         }
     }
 
+    private static Blob sparse(long bytes) throws Exception {
+        int file = Linux.memoryFile("blob");
+        Linux.truncate(file, bytes);
+        return Blob.adopt(Path.of("blob"), file);
+    }
+
+    @Test
+    void whatIsLoadedIsResidentAndNothingElse() throws Exception {
+        int unit = Residency.UNIT_BYTES;
+        try (FlatImage flat = FlatImage.builder(4096)
+                        .append(8L * unit, sparse(8L * unit), 0)
+                        .build();
+                AddressSpace space = AddressSpace.map(flat)) {
+            assertThat(space.load(unit + 4096, unit)).isTrue();
+            assertThat(space.residency().missing()).isEqualTo(6);
+            assertThat(space.residency().covers(unit, 2L * unit)).isTrue();
+            assertThat(space.load(0, space.size())).isTrue();
+            assertThat(space.residency().isComplete()).isTrue();
+        }
+    }
+
+    @Test
+    void unitsAreLoadedWhereverTheExtentsOfTheDeviceLie() throws Exception {
+        int unit = Residency.UNIT_BYTES;
+        Blob blob = sparse(16L * unit + 512);
+        FlatImage.Builder builder = FlatImage.builder(512);
+        for (int i = 16; i-- > 0; ) {
+            builder.append(unit, blob, (long) i * unit + 512); // in two units of the blob each, the last first
+        }
+        try (FlatImage flat = builder.build();
+                AddressSpace space = AddressSpace.map(flat)) {
+            assertThat(space.runs()).isEqualTo(16);
+            long units = space.residency().missing();
+            assertThat(space.load(0, 2L * unit)).isTrue();
+            assertThat(space.residency().missing()).as("the blob's last three").isEqualTo(units - 3);
+        }
+    }
+
+    @Test
+    void whatCannotBeLoadedIsSaidAndTheRestIsThere() throws Exception {
+        int unit = Residency.UNIT_BYTES;
+        Blob blob = sparse(4L * unit);
+        try (FlatImage flat = FlatImage.builder(4096).append(4L * unit, blob, 0).build();
+                AddressSpace space = AddressSpace.map(flat)) {
+            Linux.truncate(blob.fd(), 2L * unit);
+            assertThat(space.load(2L * unit, 4096)).isFalse();
+            assertThat(space.load(0, 2L * unit)).isTrue();
+            assertThat(space.residency().missing()).isEqualTo(2);
+        }
+    }
+
+    @Test
+    void whereFirstReadsAreNotedOnlyTheyMakeAUnitResident() throws Exception {
+        int unit = Residency.UNIT_BYTES;
+        try (FlatImage flat = FlatImage.builder(4096)
+                        .append(4L * unit, sparse(4L * unit), 0)
+                        .build();
+                AddressSpace space = AddressSpace.map(flat)) {
+            space.note(new FirstTouches());
+            assertThat(space.load(0, 4L * unit)).isTrue();
+            assertThat(space.residency().missing()).isEqualTo(4);
+        }
+    }
+
     @Test
     void closingLeavesNoMappingBehind() throws Exception {
         Path file = Files.write(dir.resolve("blob-of-closing"), new byte[65536]);

@@ -4,6 +4,7 @@ package dev.erofsublk.nbd;
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Decoded;
 import dev.erofsublk.composer.Extent;
+import dev.erofsublk.composer.FirstTouches;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.uring.Linux;
 import java.io.IOException;
@@ -126,6 +127,10 @@ public final class Export {
      *     does
      */
     boolean load(long offset, long length) {
+        FirstTouches touches = space.touches();
+        if (touches != null) {
+            touches.touch(offset, length);
+        }
         long start = unitStart(offset);
         long end = unitEnd(offset + length);
         if (loadExactly(start, end)) {
@@ -133,6 +138,21 @@ public final class Export {
             return true;
         }
         return loadExactly(offset, offset + length); // the neighbours' damage is not the client's
+    }
+
+    /**
+     * As a client's read would, ahead of one; waits. Where first reads are noted, the one that comes looks again.
+     *
+     * @return whether all of these bytes are there
+     */
+    public boolean bringIn(long offset, long length) {
+        long start = unitStart(offset);
+        long end = unitEnd(offset + length);
+        boolean loaded = loadExactly(start, end);
+        if (loaded && space.touches() == null) {
+            residency.add(start, end - start);
+        }
+        return loaded;
     }
 
     private boolean loadExactly(long start, long end) {

@@ -2,6 +2,7 @@
 package dev.erofsublk.ublk;
 
 import dev.erofsublk.composer.AddressSpace;
+import dev.erofsublk.composer.FirstTouches;
 import dev.erofsublk.composer.Residency;
 import dev.erofsublk.uring.IoUring;
 import dev.erofsublk.uring.Linux;
@@ -28,6 +29,7 @@ final class Loading implements AutoCloseable {
 
     private final AddressSpace space;
     private final Residency residency;
+    private final @Nullable FirstTouches touches;
     private final Ring ring;
     private final Arena arena = Arena.ofShared();
     private final MemorySegment pageFlags;
@@ -41,6 +43,7 @@ final class Loading implements AutoCloseable {
         this.space = space;
         this.ring = ring;
         residency = space.residency();
+        touches = space.touches();
         pageFlags = arena.allocate(Math.max(1, Residency.UNIT_BYTES / Linux.PAGE_SIZE));
         eventCount = arena.allocate(Long.BYTES, Long.BYTES);
         decoding = space.decodes() ? new Decoding(space) : null;
@@ -50,8 +53,15 @@ final class Loading implements AutoCloseable {
         }
     }
 
-    /** Looks at the units of {@code [position, position + bytes)}: whether all of them can be copied without waiting. */
-    boolean isLoaded(long position, int bytes) {
+    /**
+     * Looks at the units of {@code [position, position + bytes)}: whether all of them can be copied without waiting.
+     *
+     * @param offset of the request on the device; {@code position} is the same as a position of the address space
+     */
+    boolean isLoaded(long offset, long position, int bytes) {
+        if (touches != null) {
+            touches.touch(offset, bytes);
+        }
         long last = (position + bytes - 1) >>> UNIT_SHIFT;
         for (long unit = position >>> UNIT_SHIFT; unit <= last; unit++) {
             if (residency.isResident(unit)) {
@@ -118,9 +128,12 @@ final class Loading implements AutoCloseable {
         populate(address, (int) (end - address), UserData.ahead(from, count));
     }
 
-    /** Takes a completion of {@link UserData#AHEAD}. If it failed, whoever wants the bytes will find out why. */
+    /**
+     * Takes a completion of {@link UserData#AHEAD}. If it failed, whoever wants the bytes will find out why. Where first
+     * reads are noted, the one that wants them has yet to come, and looks once.
+     */
     void cameAhead(long userData, int result) {
-        if (result == 0) {
+        if (result == 0 && touches == null) {
             for (long unit = UserData.unit(userData), end = unit + UserData.count(userData); unit < end; unit++) {
                 residency.set(unit);
             }

@@ -261,7 +261,7 @@ final class Queue implements AutoCloseable {
         // What lies behind the run's end comes again as a request of its own: a shorter result completes only so much.
         int length = (int) Math.min(bytes, space.runEnd(run) - offset);
         long position = space.position(run, address);
-        if (!residency.covers(position, length) && !loading.isLoaded(position, length)) {
+        if (!residency.covers(position, length) && !loading.isLoaded(offset, position, length)) {
             counters.cold();
             loading.start(tag, offset, position, length);
             return;

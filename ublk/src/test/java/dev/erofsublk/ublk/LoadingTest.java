@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.Decoded;
+import dev.erofsublk.composer.FirstTouches;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Residency;
 import dev.erofsublk.uring.Cqe;
@@ -77,10 +78,10 @@ class LoadingTest {
         AddressSpace space = mapped(FlatImage.builder(4096).append(blob.size(), blob, 0));
         try (Loading loading = new Loading(space, ring())) {
             assertThat(space.residency().missing()).isEqualTo(4);
-            assertThat(loading.isLoaded(UNIT + 8192, 4096)).isTrue();
+            assertThat(loading.isLoaded(UNIT + 8192, UNIT + 8192, 4096)).isTrue();
             assertThat(space.residency().covers(UNIT, UNIT)).isTrue();
             assertThat(space.residency().missing()).isEqualTo(3);
-            assertThat(loading.isLoaded(UNIT, UNIT + 1))
+            assertThat(loading.isLoaded(UNIT, UNIT, UNIT + 1))
                     .as("into the next unit")
                     .isFalse();
         }
@@ -92,12 +93,12 @@ class LoadingTest {
         AddressSpace space = mapped(FlatImage.builder(4096).append(blob.size(), blob, 0));
         Ring ring = ring();
         try (Loading loading = new Loading(space, ring)) {
-            assertThat(loading.isLoaded(0, 4096)).isFalse();
+            assertThat(loading.isLoaded(0, 0, 4096)).isFalse();
             loading.start(3, 0, 0, 4096);
             assertThat(completion(ring)).containsExactly(UserData.of(UserData.POPULATED, 3), 0);
             loading.mark(0, 4096);
             assertThat(space.residency().isResident(0)).isTrue();
-            assertThat(loading.isLoaded(0, UNIT)).isTrue();
+            assertThat(loading.isLoaded(0, 0, UNIT)).isTrue();
         }
     }
 
@@ -125,6 +126,37 @@ class LoadingTest {
     }
 
     @Test
+    void whatIsReadAheadCountsAsReadOnlyOnceSomebodyReadsIt() throws Exception {
+        Blob blob = blob(64 * UNIT);
+        fill(blob, 40 * UNIT, UNIT);
+        AddressSpace space = mapped(FlatImage.builder(4096).append(blob.size(), blob, 0));
+        FirstTouches touches = new FirstTouches();
+        space.note(touches);
+        Ring ring = ring();
+        try (Loading loading = new Loading(space, ring)) {
+            assertThat(loading.isLoaded(40 * UNIT, 40 * UNIT, 4096))
+                    .as("in the page cache before")
+                    .isTrue();
+            for (int unit = 0; unit < 2; unit++) {
+                assertThat(loading.isLoaded(unit * UNIT, unit * UNIT, UNIT)).isFalse();
+                loading.start(0, unit * UNIT, unit * UNIT, UNIT);
+            }
+            for (int i = 0; i < 3; i++) {
+                long[] completion = completion(ring);
+                if (UserData.kind(completion[0]) == UserData.AHEAD) {
+                    loading.cameAhead(completion[0], (int) completion[1]);
+                }
+            }
+            assertThat(touches.runs()).containsExactly(FirstTouches.run(40, 1), FirstTouches.run(0, 2));
+            assertThat(space.residency().isResident(2)).as("was read ahead").isFalse();
+            assertThat(loading.isLoaded(2 * UNIT, 2 * UNIT, UNIT))
+                    .as("is there")
+                    .isTrue();
+            assertThat(touches.runs()).containsExactly(FirstTouches.run(40, 1), FirstTouches.run(0, 3));
+        }
+    }
+
+    @Test
     void aFileCutShortFailsForTheWholeUnitButNotForTheBytesThatAreLeft() throws Exception {
         Blob blob = blob(2 * UNIT);
         AddressSpace space = mapped(FlatImage.builder(4096).append(blob.size(), blob, 0));
@@ -146,7 +178,7 @@ class LoadingTest {
         AddressSpace space = mapped(FlatImage.builder(4096).append(encoded.size(), encoded, 0));
         Ring ring = ring();
         try (Loading loading = new Loading(space, ring)) {
-            assertThat(loading.isLoaded(0, 4096)).isFalse();
+            assertThat(loading.isLoaded(0, 0, 4096)).isFalse();
             loading.start(1, 0, 0, 4096); // it is decoded only when the gate opens
             ring.submitAndWait(0);
             assertThat(ring.ready()).isZero();
@@ -154,7 +186,7 @@ class LoadingTest {
             assertThat(UserData.kind(completion(ring)[0])).isEqualTo(UserData.INBOX);
             assertThat(answers(loading)).containsExactly("1 true");
             fill(encoded.cache, 0, UNIT); // the stand-in writes nothing of its own
-            assertThat(loading.isLoaded(0, 4096)).isTrue();
+            assertThat(loading.isLoaded(0, 0, 4096)).isTrue();
         }
     }
 
