@@ -10,6 +10,7 @@ import dev.erofsublk.daemon.Backends;
 import dev.erofsublk.daemon.DeviceSpec;
 import dev.erofsublk.daemon.SourceSpec;
 import dev.erofsublk.ublk.ControlDevice;
+import dev.erofsublk.ublk.DataPath;
 import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Feature;
@@ -73,6 +74,14 @@ final class AddCommand implements Callable<Integer> {
             description = "Logical block size: 512, 1024, 2048 or 4096, at most the image's own, which is the default.")
     private @Nullable Integer blockSize;
 
+    @Option(
+            names = "--data-path",
+            paramLabel = "PATH",
+            description = "How the bytes of a read get into it: direct (the kernel copies them from the mapped image),"
+                    + " zero-copy (it reads the files into the request, past the page cache where it can; Linux 6.16),"
+                    + " or auto, the default, which is direct.")
+    private DataPath dataPath = DataPath.AUTO;
+
     @Mixin
     private VerityOptions verity = new VerityOptions();
 
@@ -122,6 +131,9 @@ final class AddCommand implements Callable<Integer> {
         if (backend == Backend.NBD) {
             checkRange("-q", queues, 1, DeviceSpec.MAX_CONNECTIONS);
             checkRange("-d", depth, DeviceOptions.DEFAULT_DEPTH, DeviceOptions.DEFAULT_DEPTH);
+            if (dataPath != DataPath.AUTO) {
+                throw usage("--data-path goes with --backend ublk");
+            }
         } else {
             checkRange("-q", queues, 1, DeviceOptions.MAX_QUEUES);
             checkRange("-d", depth, 1, DeviceOptions.MAX_DEPTH);
@@ -160,6 +172,7 @@ final class AddCommand implements Callable<Integer> {
                 checkedBlockSize(4096),
                 recovery(),
                 unprivileged(),
+                dataPath,
                 verify,
                 timeouts.timeout(),
                 timeouts.deadTimeout());
@@ -282,7 +295,8 @@ final class AddCommand implements Callable<Integer> {
                             DeviceOptions.DEFAULT_MAX_IO_BYTES,
                             Recovery.NONE,
                             0,
-                            unprivileged()));
+                            unprivileged(),
+                            dataPath));
         } catch (LinuxException e) {
             throw switch (e.errno()) {
                 case Errno.EEXIST ->

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
+import dev.erofsublk.ublk.DataPath;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Recovery;
 import java.util.Locale;
@@ -15,6 +16,7 @@ import java.util.Locale;
  * @param blockSize the logical block size in bytes; 0 for the image's own
  * @param recovery what becomes of the device when its server dies
  * @param unprivileged whether it belongs to a user without {@code CAP_SYS_ADMIN}; only of ublk
+ * @param dataPath how the bytes of a read get into it; only of ublk
  * @param verify whether all content is to be compared with the image's digests before the device is made
  * @param timeout only of nbd: seconds that the driver waits for an answer before it asks again; also the pause that
  *     readers notice when their server dies
@@ -29,6 +31,7 @@ public record DeviceSpec(
         int blockSize,
         Recovery recovery,
         boolean unprivileged,
+        DataPath dataPath,
         boolean verify,
         int timeout,
         int deadTimeout) {
@@ -50,6 +53,7 @@ public record DeviceSpec(
                 .put("block_size", blockSize)
                 .put("recovery", recovery.name().toLowerCase(Locale.ROOT))
                 .put("unprivileged", unprivileged)
+                .put("data_path", dataPath.toString())
                 .put("verify", verify)
                 .put("timeout", timeout)
                 .put("dead_timeout", deadTimeout);
@@ -69,6 +73,7 @@ public record DeviceSpec(
                 blockSize(json),
                 recovery(json.optionalString("recovery").orElse("reissue")),
                 json.bool("unprivileged", false),
+                dataPath(json.optionalString("data_path").orElse("auto"), backend),
                 json.bool("verify", false),
                 json.integer("timeout", 1, MAX_TIMEOUT, DEFAULT_TIMEOUT),
                 json.integer("dead_timeout", 1, MAX_TIMEOUT, DEFAULT_DEAD_TIMEOUT));
@@ -92,6 +97,16 @@ public record DeviceSpec(
         };
     }
 
+    private static DataPath dataPath(String name, Backend backend) throws DaemonException {
+        for (DataPath path : DataPath.values()) {
+            if (path.toString().equals(name) && (backend == Backend.UBLK || path == DataPath.AUTO)) {
+                return path;
+            }
+        }
+        throw new DaemonException("field \"data_path\" is " + name + ", expected auto"
+                + (backend == Backend.UBLK ? ", direct or zero-copy" : " with backend " + backend));
+    }
+
     /** The logical block size that the device gets. */
     int checkedBlockSize(int imageBlockSize) throws DaemonException {
         if (blockSize > imageBlockSize) {
@@ -111,6 +126,7 @@ public record DeviceSpec(
                 DeviceOptions.DEFAULT_MAX_IO_BYTES,
                 recovery,
                 token,
-                unprivileged);
+                unprivileged,
+                dataPath);
     }
 }

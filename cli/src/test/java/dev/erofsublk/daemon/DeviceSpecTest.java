@@ -4,6 +4,7 @@ package dev.erofsublk.daemon;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.erofsublk.ublk.DataPath;
 import dev.erofsublk.ublk.Recovery;
 import org.junit.jupiter.api.Test;
 
@@ -35,6 +36,19 @@ class DeviceSpecTest {
         assertRefused(request().put("backend", "nbd").put("depth", 64), "field \"depth\" is 64, expected 128 to 128");
         assertRefused(request().put("timeout", 0), "field \"timeout\" is 0, expected 1 to 86400");
         assertRefused(request().put("backend", "iscsi"), "field \"backend\" is iscsi, expected ublk or nbd");
+    }
+
+    @Test
+    void theDataPathIsKeptAndOnlyUblkHasOne() throws Exception {
+        assertThat(read(request()).dataPath()).isEqualTo(DataPath.AUTO);
+        DeviceSpec spec = read(request().put("data_path", "zero-copy"));
+        assertThat(spec.dataPath()).isEqualTo(DataPath.ZERO_COPY);
+        assertThat(read(spec.toJson())).isEqualTo(spec);
+        assertRefused(
+                request().put("data_path", "mmap"), "field \"data_path\" is mmap, expected auto, direct or zero-copy");
+        assertRefused(
+                request().put("backend", "nbd").put("data_path", "direct"),
+                "field \"data_path\" is direct, expected auto with backend nbd");
     }
 
     private static void assertRefused(JsonObject request, String message) {
