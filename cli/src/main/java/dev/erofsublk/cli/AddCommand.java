@@ -79,7 +79,8 @@ final class AddCommand implements Callable<Integer> {
             paramLabel = "PATH",
             description = "How the bytes of a read get into it: direct (the kernel copies them from the mapped image),"
                     + " zero-copy (it reads the files into the request, past the page cache where it can; Linux 6.16),"
-                    + " or auto, the default, which is direct.")
+                    + " or auto, the default, which is direct.",
+            converter = DataPathConverter.class)
     private DataPath dataPath = DataPath.AUTO;
 
     @Mixin

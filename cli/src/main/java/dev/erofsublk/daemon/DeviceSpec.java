@@ -98,13 +98,11 @@ public record DeviceSpec(
     }
 
     private static DataPath dataPath(String name, Backend backend) throws DaemonException {
-        for (DataPath path : DataPath.values()) {
-            if (path.toString().equals(name) && (backend == Backend.UBLK || path == DataPath.AUTO)) {
-                return path;
-            }
-        }
-        throw new DaemonException("field \"data_path\" is " + name + ", expected auto"
-                + (backend == Backend.UBLK ? ", direct or zero-copy" : " with backend " + backend));
+        boolean ublk = backend == Backend.UBLK;
+        return DataPath.named(name)
+                .filter(path -> ublk || path == DataPath.AUTO)
+                .orElseThrow(() -> new DaemonException("field \"data_path\" is " + name + ", expected auto"
+                        + (ublk ? ", direct or zero-copy" : " with backend " + backend)));
     }
 
     /** The logical block size that the device gets. */

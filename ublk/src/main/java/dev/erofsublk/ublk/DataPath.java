@@ -2,6 +2,7 @@
 package dev.erofsublk.ublk;
 
 import java.util.Locale;
+import java.util.Optional;
 
 /** How the bytes of a read get into it. */
 public enum DataPath {
@@ -14,6 +15,16 @@ public enum DataPath {
 
     /** The features that {@link #ZERO_COPY} takes. */
     private static final long ZERO_COPY_FLAGS = Feature.SUPPORT_ZERO_COPY.bit() | Feature.AUTO_BUF_REG.bit();
+
+    /** The path that {@link #toString} calls {@code name}. */
+    public static Optional<DataPath> named(String name) {
+        for (DataPath path : values()) {
+            if (path.toString().equals(name)) {
+                return Optional.of(path);
+            }
+        }
+        return Optional.empty();
+    }
 
     /** The path of a device with these features. */
     static DataPath of(long flags) {
