@@ -61,7 +61,7 @@ public class RequestBenchmark {
     private int next;
 
     @SuppressWarnings("NullAway") // JMH calls set-up before anything else
-    private Queue queue = null;
+    private DirectQueue queue = null;
 
     @Setup(Level.Trial)
     public void setUp() throws IOException {
@@ -83,7 +83,7 @@ public class RequestBenchmark {
         }
         DeviceInfo info =
                 new DeviceInfo(0, 1, DEPTH, DeviceState.LIVE, 1 << 20, 0, Feature.CMD_IOCTL_ENCODE.bit(), 0, 0, 0);
-        queue = new Queue(3, info, 0, space, new QueueCounters(), plain.ring(), descriptors, space.base());
+        queue = new DirectQueue(3, info, 0, space, new QueueCounters(), plain.ring(), descriptors);
     }
 
     private int extentBytes() {

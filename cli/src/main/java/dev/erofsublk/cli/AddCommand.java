@@ -12,6 +12,7 @@ import dev.erofsublk.daemon.DeviceSpec;
 import dev.erofsublk.daemon.SourceSpec;
 import dev.erofsublk.daemon.TraceFiles;
 import dev.erofsublk.ublk.ControlDevice;
+import dev.erofsublk.ublk.DataPath;
 import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Feature;
@@ -75,6 +76,15 @@ final class AddCommand implements Callable<Integer> {
             description = "Logical block size: 512, 1024, 2048 or 4096, at most the image's own, which is the default.")
     private @Nullable Integer blockSize;
 
+    @Option(
+            names = "--data-path",
+            paramLabel = "PATH",
+            description = "How the bytes of a read get into it: direct (the kernel copies them from the mapped image),"
+                    + " zero-copy (it reads the files into the request, past the page cache where it can; Linux 6.16),"
+                    + " or auto, the default, which is direct.",
+            converter = DataPathConverter.class)
+    private DataPath dataPath = DataPath.AUTO;
+
     @Mixin
     private VerityOptions verity = new VerityOptions();
 
@@ -136,6 +146,9 @@ final class AddCommand implements Callable<Integer> {
         if (backend == Backend.NBD) {
             checkRange("-q", queues, 1, DeviceSpec.MAX_CONNECTIONS);
             checkRange("-d", depth, DeviceOptions.DEFAULT_DEPTH, DeviceOptions.DEFAULT_DEPTH);
+            if (dataPath != DataPath.AUTO) {
+                throw usage("--data-path goes with --backend ublk");
+            }
         } else {
             checkRange("-q", queues, 1, DeviceOptions.MAX_QUEUES);
             checkRange("-d", depth, 1, DeviceOptions.MAX_DEPTH);
@@ -147,6 +160,9 @@ final class AddCommand implements Callable<Integer> {
         checkOnDeath();
         if (foreground && backend == Backend.NBD && (recordTrace != null || prefetch != null)) {
             throw usage("--record-trace and --prefetch go with --backend nbd only without --foreground");
+        }
+        if (recordTrace != null && dataPath == DataPath.ZERO_COPY) {
+            throw usage("--record-trace goes without --data-path zero-copy");
         }
         log.apply();
         if (!foreground) {
@@ -177,6 +193,7 @@ final class AddCommand implements Callable<Integer> {
                 checkedBlockSize(4096),
                 recovery(),
                 unprivileged(),
+                dataPath,
                 verify,
                 timeouts.timeout(),
                 timeouts.deadTimeout(),
@@ -302,7 +319,8 @@ final class AddCommand implements Callable<Integer> {
                             DeviceOptions.DEFAULT_MAX_IO_BYTES,
                             Recovery.NONE,
                             0,
-                            unprivileged()));
+                            unprivileged(),
+                            dataPath));
         } catch (LinuxException e) {
             throw switch (e.errno()) {
                 case Errno.EEXIST ->

@@ -169,7 +169,9 @@ final class ListCommand implements Callable<Integer> {
         System.out.printf(
                 "\tmax rq size %d daemon pid %d flags 0x%x state %s%n",
                 entry.maxIoBytes, entry.pid, entry.ublk == null ? 0 : entry.ublk.flags(), entry.state);
-        System.out.printf("\tdevice %s backend %s%n", entry.id, entry.id.backend());
+        System.out.printf(
+                "\tdevice %s backend %s%s%n",
+                entry.id, entry.id.backend(), entry.ublk == null ? "" : " data path " + entry.ublk.dataPath());
         if (entry.daemon != null) {
             System.out.printf(
                     "\tsource %s requests %d bytes %d errors %d cold %d resident %d%%%n",
@@ -203,6 +205,7 @@ final class ListCommand implements Callable<Integer> {
             out.writeNumberField("pid", entry.state == DeviceState.LIVE ? entry.pid : -1);
             if (entry.ublk != null) {
                 out.writeNumberField("owner_uid", entry.ublk.ownerUid());
+                out.writeStringField("data_path", entry.ublk.dataPath().toString());
                 FeaturesCommand.write(out, "flags", entry.ublk.flags());
             }
             if (entry.daemon != null) {

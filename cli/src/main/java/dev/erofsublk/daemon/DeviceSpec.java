@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
+import dev.erofsublk.ublk.DataPath;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Recovery;
 import java.util.Locale;
@@ -15,6 +16,7 @@ import java.util.Locale;
  * @param blockSize the logical block size in bytes; 0 for the image's own
  * @param recovery what becomes of the device when its server dies
  * @param unprivileged whether it belongs to a user without {@code CAP_SYS_ADMIN}; only of ublk
+ * @param dataPath how the bytes of a read get into it; only of ublk
  * @param verify whether all content is to be compared with the image's digests before the device is made
  * @param timeout only of nbd: seconds that the driver waits for an answer before it asks again; also the pause that
  *     readers notice when their server dies
@@ -30,6 +32,7 @@ public record DeviceSpec(
         int blockSize,
         Recovery recovery,
         boolean unprivileged,
+        DataPath dataPath,
         boolean verify,
         int timeout,
         int deadTimeout,
@@ -52,6 +55,7 @@ public record DeviceSpec(
                 .put("block_size", blockSize)
                 .put("recovery", recovery.name().toLowerCase(Locale.ROOT))
                 .put("unprivileged", unprivileged)
+                .put("data_path", dataPath.toString())
                 .put("verify", verify)
                 .put("timeout", timeout)
                 .put("dead_timeout", deadTimeout);
@@ -62,6 +66,12 @@ public record DeviceSpec(
     public static DeviceSpec fromJson(JsonObject json) throws DaemonException {
         Backend backend = Backend.named(json.optionalString("backend").orElse("ublk"));
         boolean nbd = backend == Backend.NBD;
+        DataPath dataPath = dataPath(json.optionalString("data_path").orElse("auto"), backend);
+        TraceFiles trace = TraceFiles.fromJson(json);
+        if (dataPath == DataPath.ZERO_COPY && trace.record() != null) {
+            throw new DaemonException("field \"record_trace\" is " + trace.record()
+                    + ", expected none with data_path zero-copy, which does not look who reads first");
+        }
         return new DeviceSpec(
                 SourceSpec.fromJson(json.object("source")),
                 backend,
@@ -73,10 +83,11 @@ public record DeviceSpec(
                 blockSize(json),
                 recovery(json.optionalString("recovery").orElse("reissue")),
                 json.bool("unprivileged", false),
+                dataPath,
                 json.bool("verify", false),
                 json.integer("timeout", 1, MAX_TIMEOUT, DEFAULT_TIMEOUT),
                 json.integer("dead_timeout", 1, MAX_TIMEOUT, DEFAULT_DEAD_TIMEOUT),
-                TraceFiles.fromJson(json));
+                trace);
     }
 
     private static int blockSize(JsonObject json) throws DaemonException {
@@ -95,6 +106,14 @@ public record DeviceSpec(
             default ->
                 throw new DaemonException("field \"recovery\" is " + name + ", expected none, reissue or fail_io");
         };
+    }
+
+    private static DataPath dataPath(String name, Backend backend) throws DaemonException {
+        boolean ublk = backend == Backend.UBLK;
+        return DataPath.named(name)
+                .filter(path -> ublk || path == DataPath.AUTO)
+                .orElseThrow(() -> new DaemonException("field \"data_path\" is " + name + ", expected auto"
+                        + (ublk ? ", direct or zero-copy" : " with backend " + backend)));
     }
 
     /** The logical block size that the device gets. */
@@ -116,6 +135,7 @@ public record DeviceSpec(
                 DeviceOptions.DEFAULT_MAX_IO_BYTES,
                 recovery,
                 token,
-                unprivileged);
+                unprivileged,
+                dataPath);
     }
 }

@@ -44,6 +44,23 @@ class CommandLineTest {
                 "--blobs",
                 "x");
         assertUsage("-n is -7, expected 0 to 1048575 (see 'erofs-ublk add --help')", "add", "-n", "-7", "--blobs", "x");
+        assertUsage(
+                "Invalid value for option '--data-path': is 'mmap', expected auto, direct or zero-copy (see"
+                        + " 'erofs-ublk add --help')",
+                "add",
+                "--blobs",
+                "x",
+                "--data-path",
+                "mmap");
+        assertUsage(
+                "--data-path goes with --backend ublk (see 'erofs-ublk add --help')",
+                "add",
+                "--blobs",
+                "x",
+                "--backend",
+                "nbd",
+                "--data-path",
+                "zero-copy");
         for (String address : new String[] {"x", "0", "70000", "127.0.0.1", "127.0.0.1:", ":9100", "::1:9100x", ""}) {
             assertUsage(
                     "--metrics is '" + address + "', expected HOST:PORT or PORT, with a PORT from 1 to 65535 (see"

@@ -8,6 +8,8 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.erofsublk.composer.TestImages.Kind;
 import dev.erofsublk.composer.source.ImageSource;
 import dev.erofsublk.ublk.ControlDevice;
+import dev.erofsublk.ublk.DataPath;
+import dev.erofsublk.ublk.Feature;
 import dev.erofsublk.uring.Linux;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -57,14 +59,20 @@ class DaemonDeathTest {
 
     @Test
     void killedAndReplacedDaemonsAreOnlyAPauseForTheirReaders() throws Exception {
+        boolean zeroCopy;
+        try (ControlDevice control = ControlDevice.open()) {
+            zeroCopy = Feature.AUTO_BUF_REG.in(control.features());
+        }
         daemons.serve("--standby");
         List<VerifiedReader> readers = new ArrayList<>();
         for (Kind kind : KINDS) {
             List<Path> blobs = kind.blobs();
             SourceSpec source = new SourceSpec(new ImageSource(null, kind.meta(), blobs, null, null, List.of(), null));
-            String device = daemons.call(new JsonObject().put("command", "add").put("source", source.toJson()))
-                    .string("device");
-            readers.add(new VerifiedReader(device, Files.readAllBytes(kind.raw())));
+            JsonObject add = new JsonObject()
+                    .put("command", "add")
+                    .put("source", source.toJson())
+                    .put("data_path", kind == Kind.B && zeroCopy ? "zero-copy" : "auto");
+            readers.add(new VerifiedReader(daemons.call(add).string("device"), Files.readAllBytes(kind.raw())));
         }
         List<Long> pauses = new ArrayList<>();
         for (int kill = 0; kill < KILLS; kill++) {
@@ -83,6 +91,12 @@ class DaemonDeathTest {
                 KILLS, readers.stream().mapToLong(VerifiedReader::reads).sum(), pauses, upgrade);
         // 0.5 s is for a machine of one's own: this one may have many guests at once
         assertThat(pauses).allMatch(pause -> pause < 30_000);
+        try (ControlDevice control = ControlDevice.open()) {
+            for (int i = 0; i < KINDS.size(); i++) {
+                assertThat(control.find(i).orElseThrow().dataPath())
+                        .isEqualTo(KINDS.get(i) == Kind.B && zeroCopy ? DataPath.ZERO_COPY : DataPath.DIRECT);
+            }
+        }
         daemons.call(new JsonObject().put("command", "del").put("all", true));
         await(() -> ControlDevice.ids().isEmpty()); // the kernel forgets a device when its last user has left
         assertThat(daemons.state().ids()).isEmpty();

@@ -7,6 +7,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.erofsublk.composer.source.ImageSource;
 import dev.erofsublk.ublk.ControlDevice;
+import dev.erofsublk.ublk.DataPath;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Recovery;
 import dev.erofsublk.uring.Linux;
@@ -86,6 +87,7 @@ class DaemonFaultsTest {
                 0,
                 Recovery.REISSUE,
                 false,
+                DataPath.AUTO,
                 false,
                 DeviceSpec.DEFAULT_TIMEOUT,
                 DeviceSpec.DEFAULT_DEAD_TIMEOUT,

@@ -4,6 +4,7 @@ package dev.erofsublk.daemon;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.erofsublk.ublk.DataPath;
 import dev.erofsublk.ublk.Recovery;
 import java.nio.file.Path;
 import org.junit.jupiter.api.Test;
@@ -50,6 +51,23 @@ class DeviceSpecTest {
         assertRefused(
                 request().put("record_trace", "/"),
                 "field \"record_trace\" is /, expected the absolute path of a file");
+    }
+
+    @Test
+    void theDataPathIsKeptAndOnlyUblkHasOne() throws Exception {
+        assertThat(read(request()).dataPath()).isEqualTo(DataPath.AUTO);
+        DeviceSpec spec = read(request().put("data_path", "zero-copy"));
+        assertThat(spec.dataPath()).isEqualTo(DataPath.ZERO_COPY);
+        assertThat(read(spec.toJson())).isEqualTo(spec);
+        assertRefused(
+                request().put("data_path", "mmap"), "field \"data_path\" is mmap, expected auto, direct or zero-copy");
+        assertRefused(
+                request().put("data_path", "zero-copy").put("record_trace", "/t/new"),
+                "field \"record_trace\" is /t/new, expected none with data_path zero-copy, which does not look who"
+                        + " reads first");
+        assertRefused(
+                request().put("backend", "nbd").put("data_path", "direct"),
+                "field \"data_path\" is direct, expected auto with backend nbd");
     }
 
     private static void assertRefused(JsonObject request, String message) {

@@ -13,6 +13,7 @@ import dev.erofsublk.composer.probe.Format;
 import dev.erofsublk.composer.source.ImageSource;
 import dev.erofsublk.composer.trace.AccessTrace;
 import dev.erofsublk.composer.trace.ImageIdentity;
+import dev.erofsublk.ublk.DataPath;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Recovery;
 import dev.erofsublk.uring.Linux;
@@ -93,6 +94,7 @@ class PrefetchDeviceTest {
                 0,
                 Recovery.REISSUE,
                 false,
+                DataPath.AUTO,
                 false,
                 DeviceSpec.DEFAULT_TIMEOUT,
                 DeviceSpec.DEFAULT_DEAD_TIMEOUT,

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.erofsublk.composer.source.ImageSource;
 import dev.erofsublk.composer.verity.Salt;
+import dev.erofsublk.ublk.DataPath;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Recovery;
 import java.nio.file.Files;
@@ -57,6 +58,7 @@ class StateDirectoryTest {
                         512,
                         Recovery.FAIL_IO,
                         false,
+                        id.backend() == Backend.NBD ? DataPath.AUTO : DataPath.ZERO_COPY,
                         true,
                         7,
                         70,

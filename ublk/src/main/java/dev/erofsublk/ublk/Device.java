@@ -2,6 +2,7 @@
 package dev.erofsublk.ublk;
 
 import dev.erofsublk.composer.AddressSpace;
+import dev.erofsublk.composer.FileMap;
 import dev.erofsublk.composer.ImageException;
 import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.Linux;
@@ -17,6 +18,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
+import org.jspecify.annotations.Nullable;
 
 /**
  * One block device, served by threads of this process.
@@ -57,6 +59,7 @@ public final class Device implements AutoCloseable {
     private final ControlDevice control;
     private final DeviceInfo info;
     private final AddressSpace space;
+    private final @Nullable FileMap files; // of the data path that reads files
     private final List<Thread> threads = new ArrayList<>();
     private final List<QueueCounters> counters = new ArrayList<>();
     private final Queue[] queues;
@@ -71,10 +74,11 @@ public final class Device implements AutoCloseable {
     private boolean released;
     private boolean closed;
 
-    private Device(ControlDevice control, DeviceInfo info, AddressSpace space) {
+    private Device(ControlDevice control, DeviceInfo info, AddressSpace space, int blockSize) throws IOException {
         this.control = control;
         this.info = info;
         this.space = space;
+        files = info.dataPath() == DataPath.ZERO_COPY ? FileMap.open(space.image(), blockSize) : null;
         queues = new Queue[info.queues()];
         threadIds = new int[info.queues()];
         fetched = new CountDownLatch(info.queues());
@@ -116,14 +120,16 @@ public final class Device implements AutoCloseable {
 
     private static Device add(ControlDevice control, AddressSpace space, DeviceOptions options, boolean readOnly)
             throws IOException {
-        DeviceInfo info = control.add(DeviceInfo.request(options, control.features()));
+        long offered = control.features();
+        options.requireDataPath(offered);
+        DeviceInfo info = control.add(DeviceInfo.request(options, offered));
         try {
             if (options.unprivileged()) {
                 // no command passes before udev has given the node to its user
                 onceTheNodeIsReady(() -> control.find(info.id()));
             }
             control.setParameters(info.id(), parameters(space, options.blockSize(), info.maxIoBytes(), readOnly));
-            return new Device(control, info, space);
+            return new Device(control, info, space, options.blockSize());
         } catch (IOException | RuntimeException e) {
             try {
                 control.delete(info.id());
@@ -152,7 +158,8 @@ public final class Device implements AutoCloseable {
      */
     public static Device recover(ControlDevice control, AddressSpace space, int id, Duration patience)
             throws IOException {
-        long sectors = control.parameters(id).sectors();
+        Parameters parameters = control.parameters(id);
+        long sectors = parameters.sectors();
         if (sectors != space.size() >> 9) {
             throw new ImageException(
                     space.image().sources().getFirst().name(),
@@ -166,7 +173,7 @@ public final class Device implements AutoCloseable {
         }
         DeviceInfo info =
                 control.find(id).orElseThrow(() -> new LinuxException("GET_DEV_INFO", "device " + id, Errno.ENODEV));
-        Device device = new Device(control, info, space);
+        Device device = new Device(control, info, space, 1 << parameters.logicalShift());
         try {
             device.serveQueues();
             control.endRecovery(id);
@@ -265,7 +272,7 @@ public final class Device implements AutoCloseable {
         boolean ready = false;
         try {
             prepareThread(queueId);
-            Queue queue = Queue.open(fd, info, queueId, space, counter, event);
+            Queue queue = Queue.open(fd, info, queueId, space, files, counter, event);
             queue.suspect(suspicious);
             threadIds[queueId] = Linux.threadId();
             synchronized (queues) {
@@ -419,6 +426,9 @@ public final class Device implements AutoCloseable {
                 queues[i].close();
                 queues[i] = null;
             }
+        }
+        if (files != null) {
+            files.close();
         }
         if (fd >= 0) {
             Linux.close(fd);

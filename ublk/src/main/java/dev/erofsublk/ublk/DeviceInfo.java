@@ -99,6 +99,11 @@ public record DeviceInfo(
         return feature.in(flags);
     }
 
+    /** How the bytes of a read get into it; never {@link DataPath#AUTO}. */
+    public DataPath dataPath() {
+        return DataPath.of(flags);
+    }
+
     /** The device that is read and mounted. */
     public String blockPath() {
         return "/dev/ublkb" + id;

@@ -12,6 +12,7 @@ package dev.erofsublk.ublk;
  * @param recovery what becomes of it when its server dies
  * @param token any number by which a server knows its own device again ({@link DeviceInfo#token}); the kernel keeps it
  * @param unprivileged whether it belongs to a user without {@code CAP_SYS_ADMIN} (Linux 6.3); there is no recovery then
+ * @param dataPath how the bytes of a read get into it
  */
 public record DeviceOptions(
         int id,
@@ -21,7 +22,8 @@ public record DeviceOptions(
         int maxIoBytes,
         Recovery recovery,
         long token,
-        boolean unprivileged) {
+        boolean unprivileged,
+        DataPath dataPath) {
     public static final int ANY_ID = -1;
     public static final int MAX_QUEUES = UblkCmd.MAX_NR_QUEUES;
     public static final int MAX_DEPTH = UblkCmd.MAX_QUEUE_DEPTH;
@@ -34,12 +36,24 @@ public record DeviceOptions(
 
     /** A device that ends with its server. */
     public DeviceOptions(int id, int queues, int depth, int blockSize, int maxIoBytes) {
-        this(id, queues, depth, blockSize, maxIoBytes, Recovery.NONE, 0, false);
+        this(id, queues, depth, blockSize, maxIoBytes, Recovery.NONE, 0, false, DataPath.AUTO);
+    }
+
+    /** @throws DataPathException if a kernel with the features {@code offered} cannot have the data path for this */
+    void requireDataPath(long offered) throws DataPathException {
+        if (!dataPath.isOffered(offered)) {
+            throw new DataPathException("data path " + dataPath + ": this kernel does not offer UBLK_F_AUTO_BUF_REG"
+                    + " (Linux 6.16 or newer does); the data path direct needs nothing");
+        }
+        if (unprivileged && dataPath == DataPath.ZERO_COPY) {
+            throw new DataPathException(
+                    "data path " + dataPath + ": the kernel does not let an unprivileged device have it");
+        }
     }
 
     /** The {@link Feature} bits to ask for, of those that the kernel offers. */
     long flags(long offered) {
-        long wanted = ALWAYS_OFFERED | (offered & Feature.NO_AUTO_PART_SCAN.bit());
+        long wanted = ALWAYS_OFFERED | dataPath.flags() | (offered & Feature.NO_AUTO_PART_SCAN.bit());
         return wanted | (unprivileged ? Feature.UNPRIVILEGED_DEV.bit() : recovery.flags(offered));
     }
 }

@@ -42,14 +42,24 @@ final class IoCmd {
      * both architectures).
      *
      * @param head see {@link #head}
-     * @param address never 0: the driver answers -EINVAL then and leaves the request with the server, even where no
-     *     byte is copied (drivers/block/ublk_drv.c, ublk_check_commit_and_fetch)
+     * @param buffer with {@link Feature#AUTO_BUF_REG} the registered buffer that is to be the next request's (struct
+     *     ublk_auto_buf_reg, without fallback), else 0
+     * @param address with that feature 0, else never: the driver answers -EINVAL otherwise and leaves the request with
+     *     the server, even where no byte is copied (drivers/block/ublk_drv.c, ublk_check_commit_and_fetch)
      */
     static void write(
-            MemorySegment sqes, long at, long head, int command, int queue, int tag, int result, long address) {
+            MemorySegment sqes,
+            long at,
+            long head,
+            int command,
+            int queue,
+            int tag,
+            int result,
+            int buffer,
+            long address) {
         sqes.set(JAVA_LONG, at, head);
         sqes.set(JAVA_LONG, at + Sqe.CMD_OP, Integer.toUnsignedLong(command));
-        sqes.set(JAVA_LONG, at + Sqe.ADDR, 0);
+        sqes.set(JAVA_LONG, at + Sqe.ADDR, buffer);
         sqes.set(JAVA_LONG, at + Sqe.LEN, 0);
         sqes.set(JAVA_LONG, at + Sqe.USER_DATA, tag);
         sqes.set(JAVA_LONG, at + Sqe.BUF_INDEX, 0);

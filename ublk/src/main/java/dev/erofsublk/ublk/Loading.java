@@ -11,6 +11,7 @@ import dev.erofsublk.uring.Ring;
 import dev.erofsublk.uring.Sqe;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -85,7 +86,7 @@ final class Loading implements AutoCloseable {
     void start(int tag, long offset, long position, int bytes) throws LinuxException {
         long first = position >>> UNIT_SHIFT;
         long last = (position + bytes - 1) >>> UNIT_SHIFT;
-        if (decoding != null && !isDecoded(first, last)) {
+        if (decoding != null && !allDecoded(first, last)) {
             decoding.request(tag, first, last, offset, bytes);
             return;
         }
@@ -95,7 +96,27 @@ final class Loading implements AutoCloseable {
         readAhead(first, last);
     }
 
-    private boolean isDecoded(long first, long last) {
+    /** As {@link #isLoaded}, where it is enough that the bytes have been decoded. */
+    boolean isDecoded(long position, int bytes) {
+        long last = (position + bytes - 1) >>> UNIT_SHIFT;
+        for (long unit = position >>> UNIT_SHIFT; unit <= last; unit++) {
+            if (!residency.isResident(unit)) {
+                if (!space.isDecoded(unit)) {
+                    return false;
+                }
+                residency.set(unit);
+            }
+        }
+        return true;
+    }
+
+    /** As {@link #start}, where it is enough that the bytes are decoded; only of a space that {@code decodes}. */
+    void decode(int tag, long offset, long position, int bytes) {
+        Objects.requireNonNull(decoding)
+                .request(tag, position >>> UNIT_SHIFT, (position + bytes - 1) >>> UNIT_SHIFT, offset, bytes);
+    }
+
+    private boolean allDecoded(long first, long last) {
         for (long unit = first; unit <= last; unit++) {
             if (!space.isDecoded(unit)) {
                 return false;
@@ -119,7 +140,7 @@ final class Loading implements AutoCloseable {
             return;
         }
         int count = space.unitsFollowing(from, window);
-        if (space.decodes() && !isDecoded(from, from + count - 1)) {
+        if (space.decodes() && !allDecoded(from, from + count - 1)) {
             return;
         }
         aheadEnd = from + count;
@@ -171,7 +192,7 @@ final class Loading implements AutoCloseable {
     /** What {@link #drainInbox} calls. */
     interface Finish {
         /** Goes on with {@code tag}, whose bytes are {@code readable} now or will never be. */
-        void finish(int tag, boolean readable);
+        void finish(int tag, boolean readable) throws LinuxException;
     }
 
     /** Takes a completion of {@link UserData#INBOX}: hands on what has been decoded. */

@@ -18,6 +18,8 @@ final class UserData {
     static final int INBOX = 4;
     /** The event that tells a queue to end has been raised. */
     static final int WAKE = 5;
+    /** A read of a tag's bytes has failed or was short; see {@link #read}. */
+    static final int READ = 6;
 
     private static final int KIND_SHIFT = 56;
     private static final int COUNT_SHIFT = 48;
@@ -40,6 +42,19 @@ final class UserData {
     /** @param count 1 to 255 units from {@code unit} on */
     static long ahead(long unit, int count) {
         return (long) AHEAD << KIND_SHIFT | (long) count << COUNT_SHIFT | unit;
+    }
+
+    /** @param sectorsBefore how much of the tag's request lies before what is read, in units of 512 bytes, below 2^24 */
+    static long read(int tag, int sectorsBefore) {
+        return (long) READ << KIND_SHIFT | (long) sectorsBefore << Integer.SIZE | tag;
+    }
+
+    static int sectorsBefore(long read) {
+        return (int) (read >>> Integer.SIZE) & 0xffffff;
+    }
+
+    static IllegalStateException unknown(long userData) {
+        return new IllegalStateException("user data 0x" + Long.toHexString(userData));
     }
 
     static long unit(long ahead) {

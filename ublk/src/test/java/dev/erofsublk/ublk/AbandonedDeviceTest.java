@@ -48,7 +48,7 @@ class AbandonedDeviceTest {
         device = Device.start(
                 control,
                 space,
-                new DeviceOptions(DeviceOptions.ANY_ID, 2, 8, 512, 1 << 20, Recovery.REISSUE, 1, false));
+                new DeviceOptions(DeviceOptions.ANY_ID, 2, 8, 512, 1 << 20, Recovery.REISSUE, 1, false, DataPath.AUTO));
     }
 
     @AfterEach
@@ -77,7 +77,13 @@ class AbandonedDeviceTest {
                             try {
                                 thread[0] = Linux.threadId();
                                 queue[0] = Queue.open(
-                                        fd, device.info(), 0, space, new QueueCounters(), event); // and not queue 1
+                                        fd,
+                                        device.info(),
+                                        0,
+                                        space,
+                                        null,
+                                        new QueueCounters(),
+                                        event); // and not queue 1
                             } catch (LinuxException e) {
                                 throw new IllegalStateException(e);
                             }

@@ -3,6 +3,7 @@ package dev.erofsublk.ublk;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Blob;
@@ -17,7 +18,8 @@ import java.nio.file.Path;
 import java.util.BitSet;
 import java.util.Random;
 import org.junit.jupiter.api.Tag;
-import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
 /** A device whose bytes are decoded on demand, one unit of it damaged, read through the kernel. */
 @Tag("kernel")
@@ -26,16 +28,21 @@ class DecodedDeviceTest {
     private static final int UNITS = 24;
     private static final int DAMAGED = 17;
 
-    @Test
-    void everyByteIsDecodedBeforeItIsReadAndDamageStaysWhereItIs() throws Exception {
+    @ParameterizedTest
+    @EnumSource(names = {"DIRECT", "ZERO_COPY"})
+    void everyByteIsDecodedBeforeItIsReadAndDamageStaysWhereItIs(DataPath path) throws Exception {
+        try (ControlDevice control = ControlDevice.open()) {
+            assumeTrue(path.isOffered(control.features()), "this kernel has no UBLK_F_AUTO_BUF_REG (Linux 6.16)");
+        }
+        DeviceOptions options =
+                new DeviceOptions(DeviceOptions.ANY_ID, 1, 64, 4096, 1 << 20, Recovery.NONE, 0, false, path);
         Encoded encoded = new Encoded();
         try (FlatImage image = FlatImage.builder(4096)
                         .append(encoded.size(), encoded, 0)
                         .build();
                 AddressSpace space = AddressSpace.map(image);
                 ControlDevice control = ControlDevice.open();
-                Device device =
-                        Device.start(control, space, new DeviceOptions(DeviceOptions.ANY_ID, 1, 64, 4096, 1 << 20))) {
+                Device device = Device.start(control, space, options)) {
             int fd = Linux.open(device.info().blockPath(), Linux.O_RDONLY | Linux.O_DIRECT);
             readEverywhere(fd, encoded.size());
             Linux.close(fd);

@@ -51,8 +51,8 @@ class QuiesceTest {
 
     private static void quiesceWhileHeld(ControlDevice control, Held held, AddressSpace space, int queues)
             throws Exception {
-        DeviceOptions options =
-                new DeviceOptions(DeviceOptions.ANY_ID, queues, 4, 4096, 1 << 20, Recovery.REISSUE, 1, false);
+        DeviceOptions options = new DeviceOptions(
+                DeviceOptions.ANY_ID, queues, 4, 4096, 1 << 20, Recovery.REISSUE, 1, false, DataPath.AUTO);
         Device device = Device.start(control, space, options);
         int id = device.info().id();
         int fd = Linux.open(device.info().blockPath(), Linux.O_RDONLY | Linux.O_DIRECT);

@@ -400,7 +400,8 @@ class RecoveryTest {
                 DeviceOptions.DEFAULT_MAX_IO_BYTES,
                 recovery,
                 0x1234567890abcdefL,
-                false);
+                false,
+                DataPath.AUTO);
     }
 
     private static byte[] content(int seed) {

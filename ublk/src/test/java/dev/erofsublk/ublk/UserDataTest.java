@@ -32,4 +32,13 @@ class UserDataTest {
         assertThat(UserData.unit(userData)).isEqualTo(unit);
         assertThat(UserData.count(userData)).isEqualTo(255);
     }
+
+    @Test
+    void aReadComesBackWithItsTagAndItsPlaceInTheRequest() {
+        long userData = UserData.read(UblkCmd.MAX_QUEUE_DEPTH - 1, (1 << 24) - 1);
+        assertThat(UserData.kind(userData)).isEqualTo(UserData.READ);
+        assertThat(UserData.tag(userData)).isEqualTo(UblkCmd.MAX_QUEUE_DEPTH - 1);
+        assertThat(UserData.sectorsBefore(userData)).isEqualTo((1 << 24) - 1);
+        assertThat(UserData.read(0, 0) >>> Integer.SIZE).isNotZero();
+    }
 }

@@ -33,6 +33,10 @@ public final class IoUring {
     static final int IORING_ENTER_GETEVENTS = 1;
     static final int IORING_ENTER_REGISTERED_RING = 1 << 4;
     static final int IORING_REGISTER_FILES = 2;
+    /** 5.13: a table of buffers, with {@link #IORING_RSRC_REGISTER_SPARSE} (5.19) of empty ones. */
+    static final int IORING_REGISTER_BUFFERS2 = 15;
+
+    static final int IORING_RSRC_REGISTER_SPARSE = 1;
     static final int IORING_REGISTER_RING_FDS = 20;
     static final int IORING_UNREGISTER_RING_FDS = 21;
     static final long IORING_OFF_SQ_RING = 0;

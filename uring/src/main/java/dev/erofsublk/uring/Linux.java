@@ -76,7 +76,10 @@ public final class Linux {
     private static final int RENAME_NOREPLACE = 1; // linux/fs.h
     private static final int AT_EMPTY_PATH = 0x1000; // linux/fcntl.h
     private static final int STATX_BASIC_STATS = 0x7ff; // linux/stat.h
+    private static final int STATX_DIOALIGN = 0x2000;
     private static final int STATX_BYTES = 256;
+    private static final int STATFS_BYTES = 120;
+    private static final long TMPFS_MAGIC = 0x01021994; // linux/magic.h
     private static final int PR_SET_IO_FLUSHER = 57; // linux/prctl.h
 
     private Linux() {}
@@ -182,6 +185,44 @@ public final class Linux {
             }
             long capacity = checked(Syscall.call(Syscall.LSEEK, fd, 0, SEEK_END, 0, 0, 0), "lseek", "fd " + fd);
             return new FileStatus(mode, device, status.inode(), capacity, modified);
+        }
+    }
+
+    /**
+     * Opens the file of {@code fd} once more, whatever its name stands for now or if it has none.
+     *
+     * @param flags as for {@link #open}
+     */
+    public static int reopen(int fd, int flags) throws LinuxException {
+        return open("/proc/self/fd/" + fd, flags);
+    }
+
+    /**
+     * What {@link #O_DIRECT} wants of a file's offsets and lengths, in bytes.
+     *
+     * @return a power of two; 0 where the file system does not offer or not tell it (Linux 6.1), or wants memory that is
+     *     aligned to more than a sector
+     */
+    public static int directAlignment(int fd) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment statx = arena.allocate(STATX_BYTES, 8);
+            long empty = arena.allocateFrom("").address();
+            checked(
+                    Syscall.call(Syscall.STATX, fd, empty, AT_EMPTY_PATH, STATX_DIOALIGN, statx.address(), 0),
+                    "statx",
+                    "fd " + fd);
+            // linux/stat.h, struct statx: mask @0, dio_mem_align @152, dio_offset_align @156
+            boolean told = (statx.get(JAVA_INT, 0) & STATX_DIOALIGN) != 0;
+            return told && statx.get(JAVA_INT, 152) <= 512 ? statx.get(JAVA_INT, 156) : 0;
+        }
+    }
+
+    /** Whether the file's content is nowhere but in memory: in a tmpfs, or of {@link #memoryFile}. */
+    public static boolean isMemoryFile(int fd) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment statfs = arena.allocate(STATFS_BYTES, 8);
+            checked(Syscall.call(Syscall.FSTATFS, fd, statfs.address(), 0, 0, 0, 0), "fstatfs", "fd " + fd);
+            return statfs.get(JAVA_LONG, 0) == TMPFS_MAGIC; // asm-generic/statfs.h, struct statfs: f_type @0
         }
     }
 

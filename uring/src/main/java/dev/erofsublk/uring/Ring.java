@@ -34,6 +34,7 @@ import java.lang.invoke.VarHandle;
  */
 public final class Ring implements AutoCloseable {
     private static final VarHandle INT = ValueLayout.JAVA_INT.varHandle();
+    private static final int RSRC_REGISTER_BYTES = 32;
     private static final int[] FLAGS_A_KERNEL_MAY_LACK = {
         IoUring.IORING_SETUP_DEFER_TASKRUN,
         IoUring.IORING_SETUP_SINGLE_ISSUER,
@@ -260,16 +261,49 @@ public final class Ring implements AutoCloseable {
     }
 
     /**
-     * Makes {@code file} the ring's registered file 0, which {@link IoUring#IOSQE_FIXED_FILE} entries name instead of a
-     * descriptor: its lookup and reference count are saved for each entry. It stays open until the ring is closed.
+     * Makes {@code files} the ring's registered files, from 0 on, which {@link IoUring#IOSQE_FIXED_FILE} entries name
+     * instead of descriptors: lookup and reference count are saved for each entry. They stay open until the ring is
+     * closed.
      *
      * @return whether the kernel did
      */
-    public boolean registerFile(int file) {
+    public boolean registerFiles(int... files) {
         try (Arena local = Arena.ofConfined()) {
-            MemorySegment files = local.allocate(JAVA_INT);
-            files.set(JAVA_INT, 0, file);
-            return register(IoUring.IORING_REGISTER_FILES, files.address(), 1) == 0;
+            return register(
+                            IoUring.IORING_REGISTER_FILES,
+                            local.allocateFrom(JAVA_INT, files).address(),
+                            files.length)
+                    == 0;
+        }
+    }
+
+    /**
+     * Gives the ring a table of registered buffers, all of them empty until the kernel puts its own in (Linux 5.19).
+     *
+     * @param count 1 to 16384
+     */
+    public void registerBufferTable(int count) throws LinuxException {
+        try (Arena local = Arena.ofConfined()) {
+            // linux/io_uring.h, struct io_uring_rsrc_register: nr u32 @0, flags u32 @4, resv2, data, tags u64
+            MemorySegment table = local.allocate(RSRC_REGISTER_BYTES, 8);
+            table.set(JAVA_INT, 0, count);
+            table.set(JAVA_INT, 4, IoUring.IORING_RSRC_REGISTER_SPARSE);
+            Linux.checked(
+                    register(IoUring.IORING_REGISTER_BUFFERS2, table.address(), RSRC_REGISTER_BYTES),
+                    "io_uring_register",
+                    "IORING_REGISTER_BUFFERS2, " + count + " buffers");
+        }
+    }
+
+    /**
+     * Submits until {@code entries} entries can be claimed without another submission: links between entries hold only
+     * within one.
+     *
+     * @param entries at most {@link #sqEntries()}
+     */
+    public void reserve(int entries) throws LinuxException {
+        while (sqEntries - (sqTail - sqSubmitted) < entries) { // as far as is known from the last submission
+            submitAndWait(0);
         }
     }
 

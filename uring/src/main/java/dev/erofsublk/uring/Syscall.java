@@ -54,6 +54,7 @@ final class Syscall {
     static final int CHDIR = AARCH64 ? 49 : 80;
     static final int GETEUID = AARCH64 ? 175 : 107;
     static final int PRCTL = AARCH64 ? 167 : 157;
+    static final int FSTATFS = AARCH64 ? 44 : 138;
     static final int GETTID = AARCH64 ? 178 : 186;
     static final int SCHED_SETAFFINITY = AARCH64 ? 122 : 203;
     static final int OPENAT = AARCH64 ? 56 : 257;

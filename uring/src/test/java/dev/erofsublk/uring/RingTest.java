@@ -109,7 +109,7 @@ class RingTest {
         try (Ring ring = Ring.create(4, IoUring.QUEUE_SETUP);
                 Arena arena = Arena.ofConfined()) {
             assertThat(ring.registerDescriptor()).isTrue();
-            assertThat(ring.registerFile(fd)).isTrue();
+            assertThat(ring.registerFiles(fd)).isTrue();
             Linux.close(fd); // the ring keeps it open
             MemorySegment target = arena.allocate(8);
             long at = ring.nextSqe();
