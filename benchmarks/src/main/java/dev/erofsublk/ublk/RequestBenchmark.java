@@ -33,6 +33,9 @@ import org.openjdk.jmh.annotations.Warmup;
 /**
  * What does Java do for a request? From the descriptor to the filled-in commit: read it, check it, find the address, ask
  * whether it is resident, write the entry. Without the system call, by the number of extents and how they were placed.
+ *
+ * <p>Last answer (medians): 15 ns for one extent and 16 ns for 100,000 placed by the MMU; 61 ns for 1,000 and 106 ns for
+ * 100,000 in the table.
  */
 @State(Scope.Thread)
 @BenchmarkMode(Mode.AverageTime)
