@@ -5,7 +5,10 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 
-/** What {@code scripts/fuzz} has Jazzer call; {@code -Dfuzz.target=KIND} says which of {@link FuzzTarget.Kind}, {@code -Dfuzz.directory=DIR} where its files go. */
+/**
+ * What {@code scripts/fuzz} has Jazzer call; {@code -Dfuzz.target=KIND} says which of {@link FuzzTarget.Kind}, and
+ * {@code -Dfuzz.directory=DIR} where its files go.
+ */
 public final class ImageFuzzer {
     private static final FuzzTarget TARGET = target();
 
