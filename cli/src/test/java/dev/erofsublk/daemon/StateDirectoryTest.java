@@ -58,7 +58,7 @@ class StateDirectoryTest {
                         512,
                         Recovery.FAIL_IO,
                         false,
-                        id.backend() == Backend.NBD ? DataPath.AUTO : DataPath.ZERO_COPY,
+                        id.backend() == Backend.NBD ? DataPath.AUTO : DataPath.DIRECT,
                         true,
                         7,
                         70,
