@@ -5,7 +5,6 @@ import static java.util.concurrent.TimeUnit.NANOSECONDS;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
-import com.sun.management.ThreadMXBean;
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.Extent;
@@ -19,7 +18,6 @@ import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -262,46 +260,7 @@ class DeviceTest {
     @CsvSource({"1, 1000000", "2, 200000"})
     void servingAllocatesNothing(int queues, int requests) throws Exception {
         Device device = serve(fileOf(16 << 20), queues, 64);
-        ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
-        long[] ids = Thread.getAllStackTraces().keySet().stream()
-                .filter(thread ->
-                        thread.getName().startsWith("ublk" + device.info().id() + "-q"))
-                .mapToLong(Thread::threadId)
-                .toArray();
-        assertThat(ids).hasSize(queues);
-        readRandomly(device, 150_000);
-        long before = allocated(threads, ids);
-        readRandomly(device, requests);
-        assertThat(allocated(threads, ids) - before)
-                .as("bytes for %d requests", requests)
-                .isZero();
-    }
-
-    private static long allocated(ThreadMXBean threads, long[] ids) {
-        long sum = 0;
-        for (long bytes : threads.getThreadAllocatedBytes(ids)) {
-            sum += bytes;
-        }
-        return sum;
-    }
-
-    private static void readRandomly(Device device, int reads) throws Exception {
-        assertThat(run(
-                        "fio",
-                        "--name=read",
-                        "--filename=" + device.info().blockPath(),
-                        "--readonly",
-                        "--rw=randread",
-                        "--bs=4k",
-                        "--ioengine=io_uring",
-                        "--direct=1",
-                        "--iodepth=32",
-                        "--norandommap",
-                        "--numjobs=" + device.info().queues(),
-                        "--number_ios=" + reads / device.info().queues(),
-                        "--size=100%",
-                        "--io_size=1t"))
-                .isZero();
+        new QueueAllocation(device).assertNoneForRequests(requests);
     }
 
     @Test

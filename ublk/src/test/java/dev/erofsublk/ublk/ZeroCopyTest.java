@@ -5,7 +5,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
-import com.sun.management.ThreadMXBean;
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.Bytes;
@@ -16,7 +15,6 @@ import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -282,43 +280,8 @@ class ZeroCopyTest {
                         .build()),
                 1,
                 64);
-        ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
-        long[] ids = Thread.getAllStackTraces().keySet().stream()
-                .filter(thread ->
-                        thread.getName().startsWith("ublk" + device.info().id() + "-q"))
-                .mapToLong(Thread::threadId)
-                .toArray();
-        assertThat(ids).hasSize(1);
-        for (int round = 0, idle = 0; idle < 2; round++) { // until all of it is compiled
-            assertThat(round).as("rounds of 40,000 requests").isLessThan(10);
-            long before = threads.getThreadAllocatedBytes(ids)[0];
-            readRandomly(device, 40_000);
-            long bytes = threads.getThreadAllocatedBytes(ids)[0] - before;
-            System.out.println("ZeroCopyTest: " + bytes + " bytes allocated for 40,000 requests");
-            idle = bytes == 0 ? idle + 1 : 0;
-        }
+        new QueueAllocation(device).assertNoneForRequests(200_000);
         assertThat(device.counters().samples()).isPositive();
-    }
-
-    private static void readRandomly(Device device, int reads) throws Exception {
-        Process fio = new ProcessBuilder(
-                        "fio",
-                        "--name=read",
-                        "--filename=" + device.info().blockPath(),
-                        "--readonly",
-                        "--rw=randread",
-                        "--bs=4k",
-                        "--ioengine=io_uring",
-                        "--direct=1",
-                        "--iodepth=32",
-                        "--norandommap",
-                        "--number_ios=" + reads,
-                        "--size=100%",
-                        "--io_size=1t")
-                .redirectErrorStream(true)
-                .start();
-        String output = new String(fio.getInputStream().readAllBytes());
-        assertThat(fio.waitFor()).as(output).isZero();
     }
 
     @Test
