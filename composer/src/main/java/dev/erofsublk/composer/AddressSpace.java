@@ -177,7 +177,7 @@ public final class AddressSpace implements AutoCloseable {
      * the pages of a source that is mapped whole have one place each, however many extents show them.
      */
     public long position(int run, long address) {
-        return table.shift(run) + address;
+        return table.mark(run) + address;
     }
 
     /** The first address of residency unit {@code unit}; page-aligned. */

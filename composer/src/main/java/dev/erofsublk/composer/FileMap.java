@@ -30,17 +30,12 @@ public final class FileMap implements AutoCloseable {
     private static final int COPY_BYTES = 1 << 20;
 
     private final int[] descriptors;
-    private final long[] starts; // one more than there are parts: the last is the size of the device
-    private final int[] fileOf;
-    private final long[] shifts; // offset in the file - offset on the device
+    private final RunTable table; // marked with the index of the file
     private boolean closed;
 
-    private FileMap(Opening opening, long size) {
-        descriptors = Arrays.copyOf(opening.descriptors, opening.files);
-        starts = Arrays.copyOf(opening.starts, opening.parts + 1);
-        starts[opening.parts] = size;
-        fileOf = Arrays.copyOf(opening.fileOf, opening.parts);
-        shifts = Arrays.copyOf(opening.shifts, opening.parts);
+    private FileMap(int[] descriptors, RunTable table) {
+        this.descriptors = descriptors;
+        this.table = table;
     }
 
     /**
@@ -53,46 +48,36 @@ public final class FileMap implements AutoCloseable {
         Opening opening = new Opening(image, blockSize);
         try {
             opening.open();
-            return new FileMap(opening, image.size());
+            return new FileMap(opening.descriptors(), opening.runs.build(image.size()));
         } catch (IOException | RuntimeException e) {
             opening.close();
             throw e;
         }
     }
 
-    /** The open files; parts name them by their index here. */
+    /** The open files; runs name them by their index here. */
     public int[] descriptors() {
         return descriptors.clone();
     }
 
-    /** The part that holds byte {@code offset} of the device, which is within {@code [0, size)}; O(log parts). */
-    public int part(long offset) {
-        int low = 0;
-        int high = fileOf.length - 1;
-        while (low < high) {
-            int middle = (low + high + 1) >>> 1;
-            if (starts[middle] <= offset) {
-                low = middle;
-            } else {
-                high = middle - 1;
-            }
-        }
-        return low;
+    /** The run that holds byte {@code offset} of the device, which is within {@code [0, size)}: bytes that lie together in a file. */
+    public int run(long offset) {
+        return table.run(offset);
     }
 
-    /** The device offset behind the last byte of part {@code part}, which is where the next begins. */
-    public long end(int part) {
-        return starts[part + 1];
+    /** The device offset behind the last byte of run {@code run}, which is where the next begins. */
+    public long end(int run) {
+        return table.end(run);
     }
 
-    /** The index of the file that part {@code part} lies in. */
-    public int file(int part) {
-        return fileOf[part];
+    /** The index of the file that run {@code run} lies in. */
+    public int file(int run) {
+        return (int) table.mark(run);
     }
 
-    /** Where in its file byte {@code offset} of the device is, which lies in part {@code part}. */
-    public long fileOffset(int part, long offset) {
-        return offset + shifts[part];
+    /** Where in its file byte {@code offset} of the device is, which lies in run {@code run}. */
+    public long fileOffset(int run, long offset) {
+        return table.delta(run) + offset;
     }
 
     /** Closes the files; may be called twice by the same owner. */
@@ -117,14 +102,12 @@ public final class FileMap implements AutoCloseable {
         private int memory = -1;
         private int[] descriptors = new int[4];
         private int files;
-        private long[] starts = new long[17];
-        private int[] fileOf = new int[16];
-        private long[] shifts = new long[16];
-        private int parts;
+        private final RunTable.Builder runs;
 
         Opening(FlatImage image, int blockSize) {
             this.image = image;
             this.blockSize = blockSize;
+            runs = new RunTable.Builder(image.extentCount());
             for (int i = 0; i < image.extentCount(); i++) {
                 Extent extent = image.extent(i);
                 positions.merge(
@@ -138,9 +121,9 @@ public final class FileMap implements AutoCloseable {
             for (int i = 0; i < image.extentCount(); i++) {
                 Extent extent = image.extent(i);
                 switch (extent.source()) {
-                    case Zeros zeros -> add(extent.start(), memory(), 0);
+                    case Zeros zeros -> runs.add(extent.start(), 0, memory());
                     case Bytes bytes -> {
-                        add(extent.start(), memory(), 0);
+                        runs.add(extent.start(), 0, memory());
                         write(extent);
                     }
                     case Blob blob -> addFile(extent, blob);
@@ -155,7 +138,7 @@ public final class FileMap implements AutoCloseable {
                 file = addDescriptor(Linux.reopen(blob.fd(), flags(extent.source(), blob)));
                 fileOfSource.put(extent.source(), file);
             }
-            add(extent.start(), file, extent.sourceOffset() - extent.start());
+            runs.add(extent.start(), extent.sourceOffset() - extent.start(), file);
         }
 
         private int flags(Source source, Blob blob) throws LinuxException {
@@ -205,19 +188,8 @@ public final class FileMap implements AutoCloseable {
             return files++;
         }
 
-        private void add(long start, int file, long shift) {
-            if (parts > 0 && fileOf[parts - 1] == file && shifts[parts - 1] == shift) {
-                return;
-            }
-            if (parts == fileOf.length) {
-                starts = Arrays.copyOf(starts, parts * 2 + 1);
-                fileOf = Arrays.copyOf(fileOf, parts * 2);
-                shifts = Arrays.copyOf(shifts, parts * 2);
-            }
-            starts[parts] = start;
-            fileOf[parts] = file;
-            shifts[parts] = shift;
-            parts++;
+        int[] descriptors() {
+            return Arrays.copyOf(descriptors, files);
         }
 
         void close() {

@@ -4,12 +4,13 @@ package dev.erofsublk.composer;
 import java.util.Arrays;
 
 /**
- * The runs of an {@link AddressSpace}: ranges of the device whose bytes lie one behind the other in memory.
+ * The runs of a device: ranges whose bytes lie one behind the other in memory ({@link AddressSpace}) or in a file
+ * ({@link FileMap}).
  *
  * <pre>
  *   device   |   part 0   |   part 1   |   part 2   |  ...        2^partShift bytes each
  *   first    [ 0,           1,           1,           4, ... ]    the run in which the part begins
- *   runs     [ start, delta, shift | start, delta, shift | ... | size of the device ]
+ *   runs     [ start, delta, mark | start, delta, mark | ... | size of the device ]
  * </pre>
  *
  * <p>A device of a million runs is looked up in by chance, so what counts is how many cache lines a lookup touches. A
@@ -23,7 +24,7 @@ import java.util.Arrays;
 final class RunTable {
     private static final int WORDS = 3;
     private static final int DELTA = 1;
-    private static final int SHIFT = 2;
+    private static final int MARK = 2;
 
     private final long[] words;
     private final int[] first;
@@ -70,14 +71,14 @@ final class RunTable {
         return words[run * WORDS + WORDS];
     }
 
-    /** Address minus device offset of every byte of run {@code run}. */
+    /** Where the bytes of run {@code run} lie, its address or its offset in a file, minus where they are on the device. */
     long delta(int run) {
         return words[run * WORDS + DELTA];
     }
 
-    /** Position minus address of every byte of run {@code run}. */
-    long shift(int run) {
-        return words[run * WORDS + SHIFT];
+    /** What else the table's owner has to know of run {@code run}. */
+    long mark(int run) {
+        return words[run * WORDS + MARK];
     }
 
     /** Takes runs in ascending order. */
@@ -90,10 +91,10 @@ final class RunTable {
             words = new long[Math.addExact(Math.multiplyExact(expected, WORDS), 1)];
         }
 
-        /** The next run begins at {@code start}; one of the same distances continues the one before it. */
-        void add(long start, long delta, long shift) {
+        /** The next run begins at {@code start}; one that is like the one before it in both continues it. */
+        void add(long start, long delta, long mark) {
             int at = runs * WORDS;
-            if (runs > 0 && words[at - WORDS + DELTA] == delta) {
+            if (runs > 0 && words[at - WORDS + DELTA] == delta && words[at - WORDS + MARK] == mark) {
                 return;
             }
             if (at + WORDS >= words.length) {
@@ -101,7 +102,7 @@ final class RunTable {
             }
             words[at] = start;
             words[at + DELTA] = delta;
-            words[at + SHIFT] = shift;
+            words[at + MARK] = mark;
             runs++;
         }
 

@@ -31,11 +31,11 @@ class FileMapTest {
             MemorySegment device = arena.allocate(size, 4096);
             int[] descriptors = map.descriptors();
             for (long at = 0; at < size; ) {
-                int part = map.part(at);
-                MemorySegment target = device.asSlice(at, map.end(part) - at);
-                assertThat(Linux.read(descriptors[map.file(part)], target, map.fileOffset(part, at)))
+                int run = map.run(at);
+                MemorySegment target = device.asSlice(at, map.end(run) - at);
+                assertThat(Linux.read(descriptors[map.file(run)], target, map.fileOffset(run, at)))
                         .isEqualTo(target.byteSize());
-                at = map.end(part);
+                at = map.end(run);
             }
             return device.toArray(JAVA_BYTE);
         }
@@ -98,7 +98,7 @@ class FileMapTest {
     }
 
     @Test
-    void neighboursInTheMemoryFileAreOnePart() throws Exception {
+    void neighboursInTheMemoryFileAreOneRun() throws Exception {
         Bytes bytes = new Bytes("bytes", random(1024));
         try (FlatImage image = FlatImage.builder(512)
                         .zeros(512)

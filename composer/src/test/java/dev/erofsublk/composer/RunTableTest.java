@@ -48,18 +48,19 @@ class RunTableTest {
         int found = table.run(offset);
         assertThat(found).isEqualTo(run.getValue().intValue());
         assertThat(table.delta(found)).isEqualTo(~run.getValue());
-        assertThat(table.shift(found)).isEqualTo(7 * run.getValue());
+        assertThat(table.mark(found)).isEqualTo(7 * run.getValue());
         assertThat(table.end(found)).isEqualTo(next == null ? size : next);
     }
 
     @Test
-    void aRunOfTheSameDistanceContinuesTheOneBeforeIt() {
+    void aRunLikeTheOneBeforeContinuesIt() {
         RunTable.Builder builder = new RunTable.Builder(0);
         builder.add(0, 5, 1);
         builder.add(SECTOR, 5, 1);
         builder.add(2 * SECTOR, 6, 1);
-        RunTable table = builder.build(3 * SECTOR);
-        assertThat(table.runs()).isEqualTo(2);
+        builder.add(3 * SECTOR, 6, 2);
+        RunTable table = builder.build(4 * SECTOR);
+        assertThat(table.runs()).isEqualTo(3);
         assertThat(table.end(0)).isEqualTo(2 * SECTOR);
     }
 }

@@ -25,10 +25,10 @@ import java.lang.foreign.MemorySegment;
  * delivers the rest again; if nothing was, the request has failed.
  */
 final class ZeroCopyQueue extends Queue {
-    /** Files of which one request is put together at most; what lies behind comes again, as a request of its own. */
-    private static final int MOST_PARTS = 8;
+    /** Runs of files of which one request is put together at most; what lies behind comes again, as a request of its own. */
+    private static final int MOST_RUNS = 8;
 
-    static final int LONGEST_CHAIN = MOST_PARTS + 1;
+    static final int LONGEST_CHAIN = MOST_RUNS + 1;
 
     private static final int SECTOR_MASK = -1 << SECTOR_SHIFT;
     private static final int FIRST_BLOB_FILE = DEVICE_FILE + 1;
@@ -93,15 +93,15 @@ final class ZeroCopyQueue extends Queue {
     private void readFiles(int tag, long offset, long bytes) throws LinuxException {
         ring.reserve(LONGEST_CHAIN);
         int done = 0;
-        int part = files.part(offset);
-        for (int parts = 0; done < bytes && parts < MOST_PARTS; parts++, part++) {
-            int length = (int) Math.min(bytes - done, files.end(part) - (offset + done));
+        int run = files.run(offset);
+        for (int runs = 0; done < bytes && runs < MOST_RUNS; runs++, run++) {
+            int length = (int) Math.min(bytes - done, files.end(run) - (offset + done));
             FixedRead.write(
                     sqes,
                     ring.claimSqe(),
                     READ_FLAGS,
-                    FIRST_BLOB_FILE + files.file(part),
-                    files.fileOffset(part, offset + done),
+                    FIRST_BLOB_FILE + files.file(run),
+                    files.fileOffset(run, offset + done),
                     tag,
                     done,
                     length,
