@@ -74,11 +74,11 @@ public final class Device implements AutoCloseable {
     private boolean released;
     private boolean closed;
 
-    private Device(ControlDevice control, DeviceInfo info, AddressSpace space, int blockSize) throws IOException {
+    private Device(ControlDevice control, DeviceInfo info, AddressSpace space, @Nullable FileMap files) {
         this.control = control;
         this.info = info;
         this.space = space;
-        files = info.dataPath() == DataPath.ZERO_COPY ? FileMap.open(space.image(), blockSize) : null;
+        this.files = files;
         queues = new Queue[info.queues()];
         threadIds = new int[info.queues()];
         fetched = new CountDownLatch(info.queues());
@@ -129,7 +129,7 @@ public final class Device implements AutoCloseable {
                 onceTheNodeIsReady(() -> control.find(info.id()));
             }
             control.setParameters(info.id(), parameters(space, options.blockSize(), info.maxIoBytes(), readOnly));
-            return new Device(control, info, space, options.blockSize());
+            return new Device(control, info, space, files(info, space, options.blockSize()));
         } catch (IOException | RuntimeException e) {
             try {
                 control.delete(info.id());
@@ -138,6 +138,11 @@ public final class Device implements AutoCloseable {
             }
             throw e;
         }
+    }
+
+    /** The files that the device's data path reads, if that is what it does. */
+    private static @Nullable FileMap files(DeviceInfo info, AddressSpace space, int blockSize) throws IOException {
+        return info.dataPath() == DataPath.ZERO_COPY ? FileMap.open(space.image(), blockSize) : null;
     }
 
     /** Serves the device that was added. After an exception it is only good for {@link #close}. */
@@ -167,13 +172,21 @@ public final class Device implements AutoCloseable {
                     space.size() + " bytes",
                     (sectors << 9) + " bytes, which /dev/ublkb" + id + " has");
         }
-        beginRecovery(control, id, System.nanoTime() + patience.toNanos());
-        if (!Feature.QUIESCE.in(control.features())) {
-            sleep(SETTLE_MILLIS);
+        // while readers do not wait for this take-over yet
+        FileMap files = files(info(control, id), space, 1 << parameters.logicalShift());
+        Device device;
+        try {
+            beginRecovery(control, id, System.nanoTime() + patience.toNanos());
+            if (!Feature.QUIESCE.in(control.features())) {
+                sleep(SETTLE_MILLIS);
+            }
+            device = new Device(control, info(control, id), space, files);
+        } catch (IOException | RuntimeException e) {
+            if (files != null) {
+                files.close();
+            }
+            throw e;
         }
-        DeviceInfo info =
-                control.find(id).orElseThrow(() -> new LinuxException("GET_DEV_INFO", "device " + id, Errno.ENODEV));
-        Device device = new Device(control, info, space, 1 << parameters.logicalShift());
         try {
             device.serveQueues();
             control.endRecovery(id);
@@ -182,6 +195,10 @@ public final class Device implements AutoCloseable {
             device.release();
             throw e;
         }
+    }
+
+    private static DeviceInfo info(ControlDevice control, int id) throws LinuxException {
+        return control.find(id).orElseThrow(() -> new LinuxException("GET_DEV_INFO", "device " + id, Errno.ENODEV));
     }
 
     private static void beginRecovery(ControlDevice control, int id, long deadline) throws LinuxException {
