@@ -52,35 +52,44 @@ public final class AccessHistory implements AutoCloseable {
         if (files.record() != null) {
             checkTarget(files.record(), image);
         }
-        AccessHistory history = new AccessHistory(identity, files.record(), replay);
-        if (files.record() != null) {
-            space.note(history.touches);
-        }
-        return history;
+        return begin(identity, files.record(), replay, space);
     }
 
     /** As {@link #open} for a device that is taken over: goes on with the recording, and without what is missing. */
     static AccessHistory reopen(TraceFiles files, Image image, AddressSpace space) {
-        Path prefetch = files.prefetch();
-        Path record = files.record();
+        if (files.equals(TraceFiles.NONE)) {
+            return new AccessHistory(new ImageIdentity("", "", 0), null, null);
+        }
+        ImageIdentity identity = ImageIdentity.of(image);
+        AccessTrace replay = null;
         try {
-            if (prefetch != null) {
-                AccessTrace.read(prefetch, ImageIdentity.of(image));
-            }
+            replay = files.prefetch() == null ? null : AccessTrace.read(files.prefetch(), identity);
         } catch (IOException e) {
             Log.warn("nothing is prefetched: %s", e.getMessage());
-            prefetch = null;
         }
+        Path record = files.record();
         try {
-            AccessHistory history = open(new TraceFiles(record, prefetch), image, space);
-            if (record != null && Files.exists(record)) {
-                history.goOn(record);
+            if (record != null) {
+                checkTarget(record, image);
             }
-            return history;
         } catch (IOException e) {
             Log.warn("no trace is recorded: %s", e.getMessage());
-            return new AccessHistory(ImageIdentity.of(image), null, null);
+            record = null;
         }
+        AccessHistory history = begin(identity, record, replay, space);
+        if (record != null && Files.exists(record)) {
+            history.goOn(record);
+        }
+        return history;
+    }
+
+    private static AccessHistory begin(
+            ImageIdentity identity, @Nullable Path record, @Nullable AccessTrace replay, AddressSpace space) {
+        AccessHistory history = new AccessHistory(identity, record, replay);
+        if (record != null) {
+            space.note(history.touches);
+        }
+        return history;
     }
 
     private void goOn(Path record) {
