@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
-import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Image;
-import dev.erofsublk.composer.source.ImageCheck;
 import dev.erofsublk.composer.verity.VerityImage;
 import dev.erofsublk.daemon.AccessHistory;
 import dev.erofsublk.daemon.Backend;
 import dev.erofsublk.daemon.Backends;
+import dev.erofsublk.daemon.DeviceId;
+import dev.erofsublk.daemon.DeviceNode;
 import dev.erofsublk.daemon.DeviceSpec;
+import dev.erofsublk.daemon.MappedImage;
 import dev.erofsublk.daemon.SourceSpec;
 import dev.erofsublk.daemon.TraceFiles;
 import dev.erofsublk.ublk.ControlDevice;
@@ -142,7 +143,7 @@ final class AddCommand implements Callable<Integer> {
 
     @Override
     public Integer call() throws IOException, InterruptedException {
-        checkRange("-n", id, DeviceOptions.ANY_ID, (1 << 20) - 1);
+        checkRange("-n", id, DeviceOptions.ANY_ID, DeviceId.MAX_NUMBER);
         if (backend == Backend.NBD) {
             checkRange("-q", queues, 1, DeviceSpec.MAX_CONNECTIONS);
             checkRange("-d", depth, DeviceOptions.DEFAULT_DEPTH, DeviceOptions.DEFAULT_DEPTH);
@@ -244,33 +245,36 @@ final class AddCommand implements Callable<Integer> {
     }
 
     private int serveNbdHere() throws IOException, InterruptedException {
-        try (Image image = source.open();
-                AddressSpace space = AddressSpace.map(image.flat())) {
-            int logical = checkedBlockSize(image.flat().blockSize());
-            new NbdForeground(image, space, queues, logical, timeouts).serve(id);
+        try (MappedImage mapped = MappedImage.open(image())) {
+            int logical = checkedBlockSize(mapped.image().flat().blockSize());
+            mapped.require(verify);
+            new NbdForeground(mapped, queues, logical, timeouts).serve(id, path -> show(mapped.image(), path));
         }
         return 0;
     }
 
     private int serveHere() throws IOException, InterruptedException {
-        try (Image image = image().open();
-                AddressSpace space = AddressSpace.map(image.flat());
-                AccessHistory history = AccessHistory.open(new TraceFiles(recordTrace, prefetch), image, space);
+        try (MappedImage mapped = MappedImage.open(image());
+                AccessHistory history =
+                        AccessHistory.open(new TraceFiles(recordTrace, prefetch), mapped.image(), mapped.space());
                 ControlDevice control = openControl();
-                Device device = addChecked(control, space, image)) {
+                Device device = addChecked(control, mapped)) {
             Runtime.getRuntime().addShutdownHook(new Thread(() -> end(device, history), "shutdown"));
-            history.start(device.info().blockPath(), space::load);
-            DeviceNode.await(Path.of(device.info().blockPath()));
-            if (image instanceof VerityImage tree) {
-                showTree(
-                        tree.tree().rootHash(),
-                        tree.tree().openCommand(device.info().blockPath(), "NAME"));
-            }
-            System.out.println(device.info().blockPath());
-            System.out.flush();
+            String path = device.info().blockPath();
+            history.start(path, mapped.space()::load);
+            DeviceNode.await(Path.of(path), unprivileged());
+            show(mapped.image(), path);
             device.awaitStopped();
         }
         return 0;
+    }
+
+    private static void show(Image image, String device) {
+        if (image instanceof VerityImage tree) {
+            showTree(tree.tree().rootHash(), tree.tree().openCommand(device, "NAME"));
+        }
+        System.out.println(device);
+        System.out.flush();
     }
 
     private static ControlDevice openControl() throws IOException {
@@ -294,23 +298,14 @@ final class AddCommand implements Callable<Integer> {
         return new ParameterException(spec.commandLine(), message);
     }
 
-    private Device addChecked(ControlDevice control, AddressSpace space, Image image) throws IOException {
-        try (ImageCheck check = ImageCheck.start(image)) {
-            check.require();
-            if (verify) {
-                check.requireContents(image);
-            }
-            return start(control, space, image);
-        }
-    }
-
-    private Device start(ControlDevice control, AddressSpace space, Image image) throws IOException {
-        int imageBlock = image.flat().blockSize();
+    private Device addChecked(ControlDevice control, MappedImage mapped) throws IOException {
+        mapped.require(verify);
+        int imageBlock = mapped.image().flat().blockSize();
         int logical = checkedBlockSize(imageBlock) == 0 ? imageBlock : checkedBlockSize(imageBlock);
         try {
             return Device.start(
                     control,
-                    space,
+                    mapped.space(),
                     new DeviceOptions(
                             id,
                             queues,

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
-import dev.erofsublk.composer.AddressSpace;
-import dev.erofsublk.composer.Image;
 import dev.erofsublk.daemon.Backend;
 import dev.erofsublk.daemon.DeviceId;
 import dev.erofsublk.daemon.DeviceSpec;
+import dev.erofsublk.daemon.MappedImage;
 import dev.erofsublk.daemon.SourceSpec;
 import dev.erofsublk.nbd.Export;
 import dev.erofsublk.nbd.Exports;
@@ -123,24 +122,6 @@ final class NbdCommand implements Callable<Integer> {
         REQUIRE
     }
 
-    private record Mapped(Image image, AddressSpace space) implements AutoCloseable {
-        static Mapped open(SourceSpec source) throws IOException {
-            Image image = source.open();
-            try {
-                return new Mapped(image, AddressSpace.map(image.flat()));
-            } catch (IOException | RuntimeException e) {
-                image.close();
-                throw e;
-            }
-        }
-
-        @Override
-        public void close() {
-            space.close();
-            image.close();
-        }
-    }
-
     @Override
     public Integer call() throws IOException, InterruptedException {
         int ways = (stdio ? 1 : 0) + (device != null ? 1 : 0) + (sockets.isEmpty() && addresses.isEmpty() ? 0 : 1);
@@ -160,12 +141,12 @@ final class NbdCommand implements Callable<Integer> {
         Limits limits = limits();
         List<InetSocketAddress> listen = addresses.stream().map(this::address).toList();
         Tls tls = certificates == null ? null : Tls.fromDirectory(certificates, tlsUse != TlsUse.ON, verifyPeer);
-        List<Mapped> mapped = new ArrayList<>();
+        List<MappedImage> mapped = new ArrayList<>();
         try {
             Exports exports = exports(mapped);
             return stdio ? converse(exports, limits, tls) : serve(exports, limits, tls, listen);
         } finally {
-            mapped.forEach(Mapped::close);
+            mapped.forEach(MappedImage::close);
         }
     }
 
@@ -182,9 +163,13 @@ final class NbdCommand implements Callable<Integer> {
                         .orElseThrow(() -> usage("--device is %s, expected /dev/nbdN or auto".formatted(wish)));
         int count = checked("--connections", connections, 1, DeviceSpec.MAX_CONNECTIONS);
         timeouts.check();
-        try (Mapped mapped = Mapped.open(source.spec())) {
-            int block = blockSize(mapped.image.flat().blockSize());
-            new NbdForeground(mapped.image, mapped.space, count, block, timeouts).serve(index);
+        try (MappedImage mapped = MappedImage.open(source.spec())) {
+            int block = blockSize(mapped.image().flat().blockSize());
+            mapped.require(false);
+            new NbdForeground(mapped, count, block, timeouts).serve(index, path -> {
+                System.out.println(path);
+                System.out.flush();
+            });
         }
         return 0;
     }
@@ -212,7 +197,7 @@ final class NbdCommand implements Callable<Integer> {
     }
 
     /** Opens everything that is to be served, and notes in {@code mapped} what to close. */
-    private Exports exports(List<Mapped> mapped) throws IOException {
+    private Exports exports(List<MappedImage> mapped) throws IOException {
         List<Export> exports = new ArrayList<>();
         Set<String> names = new HashSet<>();
         if (source.isGiven() || further.isEmpty()) {
@@ -240,13 +225,14 @@ final class NbdCommand implements Callable<Integer> {
         }
     }
 
-    private Export export(String own, SourceSpec from, List<Mapped> mapped) throws IOException {
+    private Export export(String own, SourceSpec from, List<MappedImage> mapped) throws IOException {
         refuse(
                 own.getBytes(StandardCharsets.UTF_8).length > Export.MAX_NAME_BYTES,
                 "an export's name has more than %d bytes".formatted(Export.MAX_NAME_BYTES));
-        Mapped opened = Mapped.open(from);
+        MappedImage opened = MappedImage.open(from);
         mapped.add(opened);
-        return new Export(own, "", opened.space);
+        opened.require(false);
+        return new Export(own, "", opened.space());
     }
 
     private InetSocketAddress address(String text) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
-import dev.erofsublk.composer.AddressSpace;
-import dev.erofsublk.composer.Image;
 import dev.erofsublk.daemon.Backend;
 import dev.erofsublk.daemon.DeviceId;
+import dev.erofsublk.daemon.DeviceNode;
+import dev.erofsublk.daemon.MappedImage;
 import dev.erofsublk.daemon.NbdIdentity;
 import dev.erofsublk.daemon.StateDirectory;
 import dev.erofsublk.nbd.Export;
@@ -16,6 +16,7 @@ import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.Optional;
+import java.util.function.Consumer;
 
 /**
  * Serves an image as {@code /dev/nbdN} in this process. Started again for the same device after it was killed, it takes
@@ -30,18 +31,16 @@ final class NbdForeground {
 
     /**
      * @param blockSize logical block size in bytes; 0 for the image's own
-     * @param space the image, mapped; not to be closed before {@link #serve} has returned
+     * @param mapped not to be closed before {@link #serve} has returned
      */
-    NbdForeground(Image image, AddressSpace space, int connections, int blockSize, NbdTimeouts timeouts)
-            throws CommandException {
-
-        if (blockSize != 0 && space.size() % blockSize != 0) {
+    NbdForeground(MappedImage mapped, int connections, int blockSize, NbdTimeouts timeouts) throws CommandException {
+        export = new Export("", "", mapped.space());
+        if (blockSize != 0 && export.size() % blockSize != 0) {
             throw new CommandException(
                     "--block-size is %d, expected one of which %d bytes, the device's size, are a multiple"
-                            .formatted(blockSize, space.size()));
+                            .formatted(blockSize, export.size()));
         }
-        export = new Export("", "", space);
-        identity = NbdIdentity.of(image, connections, state);
+        identity = NbdIdentity.of(mapped.image(), connections, state);
         options = new NbdDevice.Options(
                 connections,
                 blockSize,
@@ -52,20 +51,20 @@ final class NbdForeground {
     }
 
     /**
-     * Serves until the device is disconnected; prints its path once it can be read. A signal disconnects it, unless it is
-     * mounted: then it is left to the next server.
+     * Serves until the device is disconnected. A signal disconnects it, unless it is mounted: then it is left to the next
+     * server.
      *
      * @param index which device; -1 for one that is free
+     * @param ready gets the device's path once it can be read
      */
-    void serve(int index) throws IOException, InterruptedException {
+    void serve(int index, Consumer<String> ready) throws IOException, InterruptedException {
         state.create();
         Optional<StateDirectory.Lock> lock = index < 0 ? Optional.empty() : Optional.of(lock(index));
         try (NbdDevice device = start(index)) {
             StateDirectory.Lock held = lock.isPresent() ? lock.get() : lock(device.index());
             Runtime.getRuntime().addShutdownHook(new Thread(() -> end(device), "shutdown"));
-            DeviceNode.await(device.path());
-            System.out.println(device.path());
-            System.out.flush();
+            DeviceNode.await(device.path(), false);
+            ready.accept(device.path().toString());
             device.awaitEnd();
             held.close();
         }

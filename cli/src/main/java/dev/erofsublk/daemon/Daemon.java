@@ -7,7 +7,6 @@ import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -28,8 +27,6 @@ import java.util.concurrent.atomic.AtomicLong;
 public final class Daemon {
     private static final Duration PATIENCE = Duration.ofSeconds(10);
     private static final long KEEPER_STACK_BYTES = 256 << 10;
-    private static final int NODE_TRIES = 500;
-    private static final long NODE_RETRY_MILLIS = 10;
 
     private final StateDirectory state;
     private final AllowedPaths allowed;
@@ -62,7 +59,7 @@ public final class Daemon {
         try {
             ServedDevice device = ServedDevice.add(spec, allowed, state);
             keep(device);
-            awaitNode(Path.of(device.path()), spec.unprivileged());
+            DeviceNode.await(Path.of(device.path()), spec.unprivileged());
             Log.info("%s serves %s", device.path(), spec.source());
             return device;
         } catch (UblkUnavailableException e) {
@@ -104,29 +101,6 @@ public final class Daemon {
                         : e;
             default -> e;
         };
-    }
-
-    /** For a plain user that includes that udev has made it theirs. */
-    private static void awaitNode(Path node, boolean own) throws IOException {
-        for (int tries = 0; !(own ? Files.isReadable(node) : Files.exists(node)); tries++) {
-            if (tries == NODE_TRIES) {
-                if (Files.exists(node)) {
-                    Log.warn("%s may not be read by user id %d: see packaging/", node, Linux.effectiveUserId());
-                    return;
-                }
-                throw new DaemonException(node + " did not appear: is devtmpfs mounted on /dev?");
-            }
-            pause(NODE_RETRY_MILLIS);
-        }
-    }
-
-    private static void pause(long millis) throws IOException {
-        try {
-            Thread.sleep(millis);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-            throw new IOException("interrupted", e);
-        }
     }
 
     private void keep(ServedDevice device) {

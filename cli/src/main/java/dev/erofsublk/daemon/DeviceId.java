@@ -12,7 +12,7 @@ import java.util.regex.Pattern;
  * @param number 0 to 1048575, as many as a block device driver has minor numbers
  */
 public record DeviceId(Backend backend, int number) implements Comparable<DeviceId> {
-    static final int MAX_NUMBER = (1 << 20) - 1;
+    public static final int MAX_NUMBER = (1 << 20) - 1;
 
     private static final Pattern NAME = Pattern.compile("(?:/dev/)?(ublkb|nbd|)(\\d{1,7})");
     private static final Comparator<DeviceId> ORDER =

@@ -76,6 +76,23 @@ class NbdCommandTest {
     }
 
     @Test
+    void whatWouldReadWrongIsNotServed() throws Exception {
+        List<String> image = BrokenImage.write(dir);
+        for (List<String> way : List.of(
+                List.of("nbd", "--socket", dir.resolve("socket").toString()),
+                List.of("nbd", "--device", "auto"),
+                List.of("add", "--backend", "nbd", "--foreground"))) {
+            List<String> words = new ArrayList<>(way);
+            words.addAll(image);
+            assertThat(CommandLineTest.run(words.toArray(String[]::new)))
+                    .extracting("status", "out", "err")
+                    .as(words.toString())
+                    .containsExactly(1, "", "erofs-ublk: " + image.get(1) + ": " + BrokenImage.WHAT + "\n");
+        }
+        assertThat(dir.resolve("socket")).doesNotExist();
+    }
+
+    @Test
     void clientsFindTheExportsAndTheirBytes() throws Exception {
         assume("nbdinfo", "nbdcopy", "qemu-img");
         Path socket = dir.resolve("a socket");
