@@ -86,7 +86,7 @@ final class DirectQueue extends Queue {
         int tag = UserData.tag(userData);
         switch (UserData.kind(userData)) {
             case UserData.POPULATED -> loaded(tag, result == 0);
-            case UserData.POPULATED_EXACTLY -> commitWhatIsThere(tag);
+            case UserData.POPULATED_EXACTLY -> commitWhatIsThere(tag, offset(tag));
             case UserData.AHEAD -> loading.cameAhead(userData, result);
             default -> throw UserData.unknown(userData);
         }
@@ -107,14 +107,12 @@ final class DirectQueue extends Queue {
     }
 
     @Override
-    void readDecoded(int tag, long offset) {
-        int run = space.run(offset);
-        commit(tag, space.address(run, offset), length(tag, run));
+    void readDecoded(int tag, long offset) throws LinuxException {
+        commitWhatIsThere(tag, offset);
     }
 
     /** A tag's own bytes have been asked for, and those that are there are in: the others are an error. */
-    private void commitWhatIsThere(int tag) throws LinuxException {
-        long offset = offset(tag);
+    private void commitWhatIsThere(int tag, long offset) throws LinuxException {
         int run = space.run(offset);
         long address = space.address(run, offset);
         int length = readable(address, length(tag, run));

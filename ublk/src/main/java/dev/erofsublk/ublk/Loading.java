@@ -18,9 +18,14 @@ import org.jspecify.annotations.Nullable;
  * Brings what one queue's readers ask for into memory, without the queue's thread waiting for it: a page fault in the
  * driver's copy would stop all requests of the queue for as long as the disk needs for one.
  *
- * <p>Three ways, by what is missing. Pages that are in the page cache after all, only nobody has looked yet: that costs
- * one mincore(2) for each unit of 64 KiB, once. Pages that are not: {@code madvise(POPULATE_READ)} through the queue's
- * own ring, which the kernel runs in a worker thread (facts/experiments.md §2). Encoded bytes: {@link Decoding}.
+ * <p>Three ways, by what is missing. Pages that are in the page cache after all, only not mapped yet: that costs one
+ * mincore(2) and one {@code madvise(POPULATE_READ)} for each unit of 64 KiB, once. Pages that are not: the latter through
+ * the queue's own ring, which the kernel runs in a worker thread (facts/experiments.md §2). Encoded bytes:
+ * {@link Decoding}.
+ *
+ * <p>Mapped, and not merely in the page cache: a fault within the driver's copy may fail when SIGKILL has just reached
+ * the server (do_user_addr_fault in arch/x86/mm/fault.c gives up a fault that is to be tried again), and Linux 7.2 then
+ * ends the read with EIO instead of giving it to the next server (__ublk_complete_rq in drivers/block/ublk_drv.c).
  *
  * <p>A reader that goes forward has the units ahead of it populated too, twice as many each time.
  */
@@ -68,13 +73,18 @@ final class Loading implements AutoCloseable {
             if (residency.isResident(unit)) {
                 continue;
             }
-            if (!space.isDecoded(unit)
-                    || !Linux.isInMemory(space.unitAddress(unit), space.unitBytes(unit), pageFlags)) {
+            if (!space.isDecoded(unit) || !mapped(space.unitAddress(unit), space.unitBytes(unit))) {
                 return false;
             }
             residency.set(unit);
         }
         return true;
+    }
+
+    /** Maps these pages if none of them has to be waited for. */
+    private boolean mapped(long address, long bytes) {
+        return Linux.isInMemory(address, bytes, pageFlags)
+                && Linux.madvise(address, bytes, Linux.MADV_POPULATE_READ) == 0;
     }
 
     /**

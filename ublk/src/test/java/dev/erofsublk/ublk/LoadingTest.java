@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.ublk;
 
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.erofsublk.composer.AddressSpace;
@@ -15,6 +16,7 @@ import dev.erofsublk.uring.IoUring;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.Ring;
 import java.io.IOException;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -49,7 +51,7 @@ class LoadingTest {
     }
 
     private static void fill(Blob blob, long offset, int bytes) throws IOException {
-        Linux.write(blob.fd(), java.lang.foreign.Arena.ofAuto().allocate(bytes), offset);
+        Linux.write(blob.fd(), Arena.ofAuto().allocate(bytes), offset);
     }
 
     private AddressSpace mapped(FlatImage.Builder flat) throws IOException {
@@ -85,6 +87,30 @@ class LoadingTest {
                     .as("into the next unit")
                     .isFalse();
         }
+    }
+
+    /** A fault within the driver's copy may fail when the server is killed there, and Linux 7.2 then fails the read. */
+    @Test
+    void whatCountsAsLoadedIsMapped() throws Exception {
+        Blob blob = blob(4 * UNIT);
+        fill(blob, 0, 4 * UNIT);
+        AddressSpace space = mapped(FlatImage.builder(4096).append(blob.size(), blob, 0));
+        try (Loading loading = new Loading(space, ring())) {
+            assertThat(mappedPages(space.base(), 4 * UNIT)).isZero();
+            assertThat(loading.isLoaded(UNIT, UNIT, UNIT + 4096)).isTrue();
+            assertThat(mappedPages(space.base() + UNIT, 2 * UNIT)).isEqualTo(2 * UNIT / Linux.PAGE_SIZE);
+        }
+    }
+
+    /** Of this process's page table (Documentation/admin-guide/mm/pagemap.rst: bit 63 is "page present"). */
+    private static long mappedPages(long address, int bytes) throws IOException {
+        int fd = Linux.open("/proc/self/pagemap", Linux.O_RDONLY);
+        MemorySegment entries = Arena.ofAuto().allocate(bytes / Linux.PAGE_SIZE * 8L, 8);
+        Linux.read(fd, entries, address / Linux.PAGE_SIZE * 8);
+        Linux.close(fd);
+        return entries.elements(JAVA_LONG)
+                .filter(entry -> entry.get(JAVA_LONG, 0) < 0)
+                .count();
     }
 
     @Test
