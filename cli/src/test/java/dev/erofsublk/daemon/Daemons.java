@@ -68,6 +68,7 @@ final class Daemons {
     long replaced(List<VerifiedReader> readers, Death death) throws Exception {
         for (VerifiedReader reader : readers) {
             reader.awaitMore(2);
+            assertThat(reader.failure()).as("before the death").isNull();
         }
         long pid = pid();
         long start = System.nanoTime();

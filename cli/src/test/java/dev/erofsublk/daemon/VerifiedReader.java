@@ -7,6 +7,7 @@ import dev.erofsublk.uring.Linux;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.time.LocalTime;
 import java.util.concurrent.Callable;
 
 /** Reads a device from end to end, again and again, past the page cache, and compares. */
@@ -15,6 +16,7 @@ final class VerifiedReader implements AutoCloseable {
     /** Readers without a pause leave next to nothing of an emulated guest's two CPUs to a JVM that starts. */
     private static final long PAUSE_MILLIS = 3;
 
+    private final String device;
     private final byte[] expected;
     private final int fd;
     private final Thread thread;
@@ -23,6 +25,7 @@ final class VerifiedReader implements AutoCloseable {
     private volatile Throwable failure;
 
     VerifiedReader(String device, byte[] expected) throws IOException {
+        this.device = device;
         this.expected = expected;
         fd = Linux.open(device, Linux.O_RDONLY | Linux.O_DIRECT);
         thread = Thread.ofPlatform().name("reader").daemon().start(this::run);
@@ -41,7 +44,7 @@ final class VerifiedReader implements AutoCloseable {
                 Thread.sleep(PAUSE_MILLIS);
             }
         } catch (Throwable e) {
-            failure = e;
+            failure = new AssertionError("%s, read %d, at %s".formatted(device, reads, LocalTime.now()), e);
         }
     }
 
