@@ -11,6 +11,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -20,6 +21,19 @@ class CommandLineTest {
     private Path dir;
 
     record Outcome(int status, String out, String err) {}
+
+    @Test
+    void everyCommandOfTheHelpIsThereByItsName() {
+        List<String> names = Pattern.compile("^  ([a-z]+) {2,}", Pattern.MULTILINE)
+                .matcher(run("--help").out)
+                .results()
+                .map(match -> match.group(1))
+                .toList();
+        assertThat(names).hasSize(16).contains("add", "nbd", "explain");
+        for (String name : names) {
+            assertThat(run(name, "--help").out).startsWith("Usage: erofs-ublk " + name + " ");
+        }
+    }
 
     @Test
     void wrongUsageIsOneLineAndStatusTwo() {
