@@ -16,6 +16,8 @@ final class VerifiedReader implements AutoCloseable {
     /** Readers without a pause leave next to nothing of an emulated guest's two CPUs to a JVM that starts. */
     private static final long PAUSE_MILLIS = 3;
 
+    private static final long JOIN_MILLIS = 60_000;
+
     private final String device;
     private final byte[] expected;
     private final int fd;
@@ -44,7 +46,8 @@ final class VerifiedReader implements AutoCloseable {
                 Thread.sleep(PAUSE_MILLIS);
             }
         } catch (Throwable e) {
-            failure = new AssertionError("%s, read %d, at %s".formatted(device, reads, LocalTime.now()), e);
+            failure = new AssertionError(
+                    "%s, read %d, at %s: %s".formatted(device, reads, LocalTime.now(), e.getMessage()), e);
         }
     }
 
@@ -77,11 +80,13 @@ final class VerifiedReader implements AutoCloseable {
         }
         stop = true;
         try {
-            thread.join();
+            thread.join(JOIN_MILLIS);
         } catch (InterruptedException e) {
             throw new IOException(e);
         }
-        Linux.close(fd);
+        if (!thread.isAlive()) { // of a device without a server it waits for ever
+            Linux.close(fd);
+        }
     }
 
     /** Waits up to three minutes: a guest on a busy machine is slow. */
