@@ -80,7 +80,6 @@ def measure(process, devices, config, before=lambda name: None, after=lambda nam
 def report(runs, config, remark=''):
     """The lines of a table in Markdown, and the greatest loss of IOPS of each device against the first."""
     names = list(dict.fromkeys(run['variant'] for run in runs))
-    names.sort(key=[run['variant'] for run in runs].index)
     middle = lambda job, name, key: statistics.median(r[key] for r in runs if r['job'] == job and r['variant'] == name)
     lines = [f'Command: `{config["command"]}`; Linux {os.uname().release}, {config["rounds"]} rounds of'
              f' {config["runtime_ms"]} ms in turn, medians{remark}.', '',

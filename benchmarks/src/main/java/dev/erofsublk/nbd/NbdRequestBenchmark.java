@@ -3,6 +3,7 @@ package dev.erofsublk.nbd;
 
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 
+import dev.erofsublk.benchmarks.HotPath;
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.FlatImage;
@@ -13,34 +14,17 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.Random;
-import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
-import org.openjdk.jmh.annotations.BenchmarkMode;
-import org.openjdk.jmh.annotations.Fork;
 import org.openjdk.jmh.annotations.Level;
-import org.openjdk.jmh.annotations.Measurement;
-import org.openjdk.jmh.annotations.Mode;
 import org.openjdk.jmh.annotations.OperationsPerInvocation;
-import org.openjdk.jmh.annotations.OutputTimeUnit;
 import org.openjdk.jmh.annotations.Param;
-import org.openjdk.jmh.annotations.Scope;
 import org.openjdk.jmh.annotations.Setup;
-import org.openjdk.jmh.annotations.State;
-import org.openjdk.jmh.annotations.Warmup;
 
 /**
  * What does Java do for a request of NBD? From its 28 bytes to the header and addresses of its reply, as {@code sendmmsg}
  * would take them, without the system calls: 4 KiB reads at random places of a resident device.
  */
-@State(Scope.Thread)
-@BenchmarkMode(Mode.AverageTime)
-@OutputTimeUnit(TimeUnit.NANOSECONDS)
-@Warmup(iterations = 4, time = 1)
-@Measurement(iterations = 5, time = 1)
-@Fork(
-        value = 3,
-        jvmArgsAppend = {"-XX:+UseSerialGC", "--enable-native-access=ALL-UNNAMED"})
-public class NbdRequestBenchmark {
+public class NbdRequestBenchmark extends HotPath {
     private static final int REQUESTS = 1 << 12;
     private static final long DEVICE = 64 << 20;
 

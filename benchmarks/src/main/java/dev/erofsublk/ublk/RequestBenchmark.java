@@ -4,6 +4,7 @@ package dev.erofsublk.ublk;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
+import dev.erofsublk.benchmarks.HotPath;
 import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.Bytes;
@@ -15,20 +16,11 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.Random;
-import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
-import org.openjdk.jmh.annotations.BenchmarkMode;
-import org.openjdk.jmh.annotations.Fork;
 import org.openjdk.jmh.annotations.Level;
-import org.openjdk.jmh.annotations.Measurement;
-import org.openjdk.jmh.annotations.Mode;
 import org.openjdk.jmh.annotations.OperationsPerInvocation;
-import org.openjdk.jmh.annotations.OutputTimeUnit;
 import org.openjdk.jmh.annotations.Param;
-import org.openjdk.jmh.annotations.Scope;
 import org.openjdk.jmh.annotations.Setup;
-import org.openjdk.jmh.annotations.State;
-import org.openjdk.jmh.annotations.Warmup;
 
 /**
  * What does Java do for a request? From the descriptor to the filled-in commit: read it, check it, find the address, ask
@@ -37,15 +29,7 @@ import org.openjdk.jmh.annotations.Warmup;
  * <p>Last answer (medians): 15 ns for one extent and 16 ns for 100,000 placed by the MMU; 61 ns for 1,000 and 106 ns for
  * 100,000 in the table.
  */
-@State(Scope.Thread)
-@BenchmarkMode(Mode.AverageTime)
-@OutputTimeUnit(TimeUnit.NANOSECONDS)
-@Warmup(iterations = 4, time = 1)
-@Measurement(iterations = 5, time = 1)
-@Fork(
-        value = 3,
-        jvmArgsAppend = {"-XX:+UseSerialGC", "--enable-native-access=ALL-UNNAMED"})
-public class RequestBenchmark {
+public class RequestBenchmark extends HotPath {
     private static final int DEPTH = 128;
     private static final int REQUESTS = 1 << 12;
     /** A device on which a tag hardly ever brings the block that it brought last, for then the kernel is asked first. */

@@ -36,9 +36,10 @@ import org.jspecify.annotations.Nullable;
  * compare instead of all: a request among a hundred thousand runs takes 34 ns instead of 187, and 32 with one run
  * (RequestBenchmark).
  *
- * <p>Immutable, all but what it knows of residency and of who has read what, and thread-safe. Addresses are valid until {@link #close()}, which must come after the last server has
- * drained. Java code never dereferences them: a file truncated meanwhile would raise SIGBUS in the JVM, where the
- * kernel copying from the same address reports a clean error (facts/java.md §0).
+ * <p>Immutable, all but what it knows of residency and of who has read what, and thread-safe. Addresses are valid until
+ * {@link #close()}, which must come after the last server has drained. Java code never dereferences them: a file
+ * truncated meanwhile would raise SIGBUS in the JVM, where the kernel copying from the same address reports a clean error
+ * (facts/java.md §0).
  */
 public final class AddressSpace implements AutoCloseable {
     private final FlatImage image;

@@ -7,7 +7,8 @@ import java.util.Arrays;
 
 /**
  * Which parts of an {@link AddressSpace} can be copied without waiting, being mapped already: one bit for each unit of
- * {@value #UNIT_BYTES} bytes. A server that finds a bit clear has the bytes brought in elsewhere and goes on with other requests meanwhile.
+ * {@value #UNIT_BYTES} bytes. A server that finds a bit clear has the bytes brought in elsewhere and goes on with other
+ * requests meanwhile.
  *
  * <p>Bits are only ever set. One that is set is a promise that was true once: the kernel may evict pages later, and
  * copying them then waits for the disk, as it would without this class.

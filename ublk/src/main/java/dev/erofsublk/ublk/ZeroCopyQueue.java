@@ -72,7 +72,7 @@ final class ZeroCopyQueue extends Queue {
     void read(int tag, long offset, long bytes) throws LinuxException {
         if (decodes) {
             int run = space.run(offset);
-            int length = length(tag, run);
+            int length = (int) Math.min(bytes, space.runEnd(run) - offset);
             long position = space.position(run, space.address(run, offset));
             if (!residency.covers(position, length) && !loading.isDecoded(position, length)) {
                 counters.cold();
