@@ -113,7 +113,30 @@ class PrefetchDeviceTest {
         daemon.awaitForgotten(device.id());
     }
 
+    /** What another process has mapped stays in the page cache, such as the daemon of an earlier test until it is gone. */
     private void evict() throws Exception {
+        await(() -> {
+            giveUp();
+            return !isCached();
+        });
+    }
+
+    /** Whether any of what is to be read is in memory. */
+    private boolean isCached() throws IOException {
+        int fd = Linux.open(file.toString(), Linux.O_RDONLY);
+        long bytes = Files.size(file);
+        long address = Linux.mmap(0, bytes, Linux.PROT_READ, Linux.MAP_SHARED, fd, 0);
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment page = arena.allocate(1);
+            return units.stream()
+                    .anyMatch(unit -> Linux.isInMemory(address + unit * UNIT + 8192, Linux.PAGE_SIZE, page));
+        } finally {
+            Linux.munmap(address, bytes);
+            Linux.close(fd);
+        }
+    }
+
+    private void giveUp() throws Exception {
         // posix_fadvise(DONTNEED) on all of it
         Process dd = new ProcessBuilder("dd", "if=" + file, "iflag=nocache", "count=0", "status=none")
                 .inheritIO()
