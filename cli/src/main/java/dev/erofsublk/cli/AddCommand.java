@@ -23,182 +23,162 @@ import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.LinuxException;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.concurrent.Callable;
-import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.ArgGroup;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Model.CommandSpec;
-import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
-import picocli.CommandLine.Spec;
 
 /** Composes an image and serves it; prints the device's path on stdout once it can be read. */
-@Command(
-        name = "add",
-        mixinStandardHelpOptions = true,
-        description = "Compose an image and serve it as a block device, /dev/ublkbN or /dev/nbdN.",
-        footer = "Prints the path of the device once it can be read. A daemon serves it until 'erofs-ublk del'.")
-final class AddCommand implements Callable<Integer> {
-    @Mixin
-    private SourceOptions source = new SourceOptions();
+final class AddCommand extends Command {
+    private final SourceOptions source = new SourceOptions(this);
 
-    @Option(
-            names = "--backend",
-            paramLabel = "DRIVER",
-            description = "The kernel's driver: ublk, or nbd where a host has no ublk. Default: ublk.")
-    private Backend backend = Backend.UBLK;
+    private final Option<Backend> backend = option(
+            "--backend",
+            Backend.class,
+            "DRIVER",
+            "The kernel's driver: ublk, or nbd where a host has no ublk. Default: ublk.");
 
-    @Option(
-            names = {"-n", "--number"},
-            paramLabel = "ID",
-            description = "The N of /dev/ublkbN or /dev/nbdN; the lowest free one if not given.")
-    private int id = DeviceOptions.ANY_ID;
+    private final Option<Integer> id = option(
+            "-n, --number",
+            Integer.class,
+            "ID",
+            "The N of /dev/ublkbN or /dev/nbdN; the lowest free one if not given.");
 
-    @Option(
-            names = {"-q", "--queues"},
-            paramLabel = "QUEUES",
-            defaultValue = "1",
-            description =
-                    "Hardware queues, each with a thread, 1 to 4096; at most one for each CPU is made. Default: 1."
-                            + " With nbd: connections, 1 to 64.")
-    private int queues;
+    private final Option<Integer> queues = option(
+            "-q, --queues",
+            Integer.class,
+            "QUEUES",
+            "Hardware queues, each with a thread, 1 to 4096; at most one for each CPU is made. Default: 1."
+                    + " With nbd: connections, 1 to 64.");
 
-    @Option(
-            names = {"-d", "--depth"},
-            paramLabel = "DEPTH",
-            defaultValue = "" + DeviceOptions.DEFAULT_DEPTH,
-            description = "Requests in flight for each queue, 1 to 4096. Default: 128, which nbd always has.")
-    private int depth;
+    private final Option<Integer> depth = option(
+            "-d, --depth",
+            Integer.class,
+            "DEPTH",
+            "Requests in flight for each queue, 1 to 4096. Default: 128, which nbd always has.");
 
-    @Option(
-            names = "--block-size",
-            paramLabel = "BYTES",
-            description = "Logical block size: 512, 1024, 2048 or 4096, at most the image's own, which is the default.")
-    private @Nullable Integer blockSize;
+    private final Option<Integer> blockSize = option(
+            "--block-size",
+            Integer.class,
+            "BYTES",
+            "Logical block size: 512, 1024, 2048 or 4096, at most the image's own, which is the default.");
 
-    @Option(
-            names = "--data-path",
-            paramLabel = "PATH",
-            description = "How the bytes of a read get into it: direct (the kernel copies them from the mapped image),"
+    private final Option<DataPath> dataPath = option(
+            "--data-path",
+            new DataPathConverter(),
+            "PATH",
+            "How the bytes of a read get into it: direct (the kernel copies them from the mapped image),"
                     + " zero-copy (it reads the files into the request, past the page cache where it can; Linux 6.16),"
-                    + " or auto, the default, which is direct.",
-            converter = DataPathConverter.class)
-    private DataPath dataPath = DataPath.AUTO;
+                    + " or auto, the default, which is direct.");
 
-    @Mixin
-    private VerityOptions verity = new VerityOptions();
+    private final VerityOptions verity = new VerityOptions(this);
 
-    @Option(
-            names = "--verify",
-            description = "Compare all content with the digests that the image has before the device is made; files and"
-                    + " chunks are checked in any case.")
-    private boolean verify;
+    private final Option<Boolean> verify = flag(
+            "--verify",
+            "Compare all content with the digests that the image has before the device is made; files and"
+                    + " chunks are checked in any case.");
 
-    @Option(names = "--foreground", description = "Serve in this process, without the daemon, until it is interrupted.")
-    private boolean foreground;
+    private final Option<Boolean> foreground =
+            flag("--foreground", "Serve in this process, without the daemon, until it is interrupted.");
 
-    @ArgGroup
-    private @Nullable OnDeath onDeath;
+    private final Option<Path> recordTrace = option(
+            "--record-trace",
+            Path.class,
+            "FILE",
+            "Write down which parts of the image are read, in the order in which they are read first.");
 
-    @Option(
-            names = "--record-trace",
-            paramLabel = "FILE",
-            description = "Write down which parts of the image are read, in the order in which they are read first.")
-    private @Nullable Path recordTrace;
+    private final Option<Path> prefetch = option(
+            "--prefetch",
+            Path.class,
+            "FILE",
+            "Bring in what such a trace of the same image names, before it is asked for.");
 
-    @Option(
-            names = "--prefetch",
-            paramLabel = "FILE",
-            description = "Bring in what such a trace of the same image names, before it is asked for.")
-    private @Nullable Path prefetch;
+    private final NbdTimeouts timeouts = new NbdTimeouts(this);
 
-    @Mixin
-    private NbdTimeouts timeouts = new NbdTimeouts();
+    private final LogOptions log = new LogOptions(this);
 
-    @Mixin
-    private LogOptions log = new LogOptions();
+    private final Option<Boolean> noRecovery =
+            flag("--no-recovery", "The device ends with its server. Default: readers wait until it is taken over.");
 
-    /** What happens when the server dies. */
-    static final class OnDeath {
-        @Option(
-                names = "--no-recovery",
-                description = "The device ends with its server. Default: readers wait until it is taken over.")
-        boolean noRecovery;
+    private final Option<Boolean> failIo =
+            flag("--fail-io", "Readers get errors until the device is taken over (ublk: Linux 6.13).");
 
-        @Option(
-                names = "--fail-io",
-                description = "Readers get errors until the device is taken over (ublk: Linux 6.13).")
-        boolean failIo;
+    private final Option<Boolean> unprivileged = flag(
+            "--unprivileged",
+            "A device of this user, without CAP_SYS_ADMIN (Linux 6.3); it ends with its server."
+                    + " /dev/ublk-control and the new nodes have to be this user's to open: see packaging/.");
 
-        @Option(
-                names = "--unprivileged",
-                description = "A device of this user, without CAP_SYS_ADMIN (Linux 6.3); it ends with its server."
-                        + " /dev/ublk-control and the new nodes have to be this user's to open: see packaging/.")
-        boolean unprivileged;
+    AddCommand() {
+        super("add", "Compose an image and serve it as a block device, /dev/ublkbN or /dev/nbdN.");
+        atMostOneOf(noRecovery, failIo, unprivileged);
+        footer("Prints the path of the device once it can be read. A daemon serves it until 'erofs-ublk del'.");
     }
-
-    @Spec
-    private @Nullable CommandSpec spec;
 
     @Override
     public Integer call() throws IOException, InterruptedException {
-        checkRange("-n", id, DeviceOptions.ANY_ID, DeviceId.MAX_NUMBER);
-        if (backend == Backend.NBD) {
-            checkRange("-q", queues, 1, DeviceSpec.MAX_CONNECTIONS);
-            checkRange("-d", depth, DeviceOptions.DEFAULT_DEPTH, DeviceOptions.DEFAULT_DEPTH);
-            if (dataPath != DataPath.AUTO) {
-                throw usage("--data-path goes with --backend ublk");
-            }
-        } else {
-            checkRange("-q", queues, 1, DeviceOptions.MAX_QUEUES);
-            checkRange("-d", depth, 1, DeviceOptions.MAX_DEPTH);
-            if (timeouts.isGiven()) {
-                throw usage("--timeout and --dead-timeout go with --backend nbd");
-            }
-        }
+        number();
+        queues();
+        depth();
+        refuse(isNbd() && dataPath() != DataPath.AUTO, "--data-path goes with --backend ublk");
+        refuse(!isNbd() && timeouts.isGiven(), "--timeout and --dead-timeout go with --backend nbd");
         timeouts.check();
-        checkOnDeath();
-        if (foreground && backend == Backend.NBD && (recordTrace != null || prefetch != null)) {
-            throw usage("--record-trace and --prefetch go with --backend nbd only without --foreground");
-        }
-        if (recordTrace != null && dataPath == DataPath.ZERO_COPY) {
-            throw usage("--record-trace goes without --data-path zero-copy");
-        }
+        refuse(isNbd() && unprivileged.isGiven(), "--unprivileged goes without --backend nbd");
+        boolean here = foreground.isGiven();
+        refuse(
+                here && (failIo.isGiven() || noRecovery.isGiven()),
+                "--no-recovery and --fail-io go without --foreground");
+        refuse(
+                here && isNbd() && (recordTrace.isGiven() || prefetch.isGiven()),
+                "--record-trace and --prefetch go with --backend nbd only without --foreground");
+        refuse(
+                recordTrace.isGiven() && dataPath() == DataPath.ZERO_COPY,
+                "--record-trace goes without --data-path zero-copy");
         log.apply();
-        if (!foreground) {
+        if (!here) {
             return askDaemon();
         }
-        return backend == Backend.NBD ? serveNbdHere() : serveHere();
+        return isNbd() ? serveNbdHere() : serveHere();
     }
 
-    private void checkOnDeath() {
-        if (onDeath == null) {
-            return;
-        }
-        if (onDeath.unprivileged && backend == Backend.NBD) {
-            throw usage("--unprivileged goes without --backend nbd");
-        }
-        if (foreground && (onDeath.failIo || onDeath.noRecovery)) {
-            throw usage("--no-recovery and --fail-io go without --foreground");
-        }
+    private boolean isNbd() {
+        return backend.or(Backend.UBLK) == Backend.NBD;
+    }
+
+    /** As asked for, or any; which the other ublk tools write as -1. */
+    private int number() {
+        return id.or(DeviceOptions.ANY_ID) == DeviceOptions.ANY_ID
+                ? DeviceOptions.ANY_ID
+                : checked("-n", id, 0, 0, DeviceId.MAX_NUMBER);
+    }
+
+    private int queues() {
+        return checked("-q", queues, 1, 1, isNbd() ? DeviceSpec.MAX_CONNECTIONS : DeviceOptions.MAX_QUEUES);
+    }
+
+    private int depth() {
+        int usual = DeviceOptions.DEFAULT_DEPTH;
+        return checked("-d", depth, usual, isNbd() ? usual : 1, isNbd() ? usual : DeviceOptions.MAX_DEPTH);
+    }
+
+    private DataPath dataPath() {
+        return dataPath.or(DataPath.AUTO);
+    }
+
+    private TraceFiles trace() {
+        return new TraceFiles(recordTrace.value(), prefetch.value());
     }
 
     private int askDaemon() throws IOException, InterruptedException {
         DeviceSpec device = new DeviceSpec(
                 image(),
-                backend,
-                id,
-                queues,
-                depth,
-                checkedBlockSize(4096),
+                backend.or(Backend.UBLK),
+                number(),
+                queues(),
+                depth(),
+                checkedBlockSize(blockSize, 4096),
                 recovery(),
-                unprivileged(),
-                dataPath,
-                verify,
+                unprivileged.isGiven(),
+                dataPath(),
+                verify.isGiven(),
                 timeouts.timeout(),
                 timeouts.deadTimeout(),
-                new TraceFiles(recordTrace, prefetch));
+                trace());
         DaemonLauncher.ask(device.toJson().put("command", "add"), answer -> {
             if (answer.has("root_hash")) {
                 showTree(answer.string("root_hash"), answer.string("veritysetup"));
@@ -222,18 +202,11 @@ final class AddCommand implements Callable<Integer> {
         System.err.println(openCommand);
     }
 
-    private boolean unprivileged() {
-        return onDeath != null && onDeath.unprivileged;
-    }
-
     private Recovery recovery() throws IOException {
-        if (onDeath == null) {
-            return Recovery.REISSUE;
+        if (!failIo.isGiven()) {
+            return noRecovery.isGiven() || unprivileged.isGiven() ? Recovery.NONE : Recovery.REISSUE;
         }
-        if (!onDeath.failIo) {
-            return Recovery.NONE;
-        }
-        if (backend == Backend.NBD) {
+        if (isNbd()) {
             return Recovery.FAIL_IO;
         }
         try (ControlDevice control = ControlDevice.open()) {
@@ -246,23 +219,22 @@ final class AddCommand implements Callable<Integer> {
 
     private int serveNbdHere() throws IOException, InterruptedException {
         try (MappedImage mapped = MappedImage.open(image())) {
-            int logical = checkedBlockSize(mapped.image().flat().blockSize());
-            mapped.require(verify);
-            new NbdForeground(mapped, queues, logical, timeouts).serve(id, path -> show(mapped.image(), path));
+            int logical = checkedBlockSize(blockSize, mapped.image().flat().blockSize());
+            mapped.require(verify.isGiven());
+            new NbdForeground(mapped, queues(), logical, timeouts).serve(number(), path -> show(mapped.image(), path));
         }
         return 0;
     }
 
     private int serveHere() throws IOException, InterruptedException {
         try (MappedImage mapped = MappedImage.open(image());
-                AccessHistory history =
-                        AccessHistory.open(new TraceFiles(recordTrace, prefetch), mapped.image(), mapped.space());
+                AccessHistory history = AccessHistory.open(trace(), mapped.image(), mapped.space());
                 ControlDevice control = openControl();
                 Device device = addChecked(control, mapped)) {
             Runtime.getRuntime().addShutdownHook(new Thread(() -> end(device, history), "shutdown"));
             String path = device.info().blockPath();
             history.start(path, mapped.space()::load);
-            DeviceNode.await(Path.of(path), unprivileged());
+            DeviceNode.await(Path.of(path), unprivileged.isGiven());
             show(mapped.image(), path);
             device.awaitStopped();
         }
@@ -285,41 +257,29 @@ final class AddCommand implements Callable<Integer> {
         }
     }
 
-    private void checkRange(String option, int value, int least, int most) {
-        if (value < least || value > most) {
-            throw usage("%s is %d, expected %d to %d".formatted(option, value, Math.max(least, 0), most));
-        }
-    }
-
-    private ParameterException usage(String message) {
-        if (spec == null) {
-            throw new IllegalStateException("not run by picocli");
-        }
-        return new ParameterException(spec.commandLine(), message);
-    }
-
     private Device addChecked(ControlDevice control, MappedImage mapped) throws IOException {
-        mapped.require(verify);
+        mapped.require(verify.isGiven());
         int imageBlock = mapped.image().flat().blockSize();
-        int logical = checkedBlockSize(imageBlock) == 0 ? imageBlock : checkedBlockSize(imageBlock);
+        int asked = checkedBlockSize(blockSize, imageBlock);
+        int logical = asked == 0 ? imageBlock : asked;
         try {
             return Device.start(
                     control,
                     mapped.space(),
                     new DeviceOptions(
-                            id,
-                            queues,
-                            depth,
+                            number(),
+                            queues(),
+                            depth(),
                             logical,
                             DeviceOptions.DEFAULT_MAX_IO_BYTES,
                             Recovery.NONE,
                             0,
-                            unprivileged(),
-                            dataPath));
+                            unprivileged.isGiven(),
+                            dataPath()));
         } catch (LinuxException e) {
             throw switch (e.errno()) {
                 case Errno.EEXIST ->
-                    new CommandException("device id " + id + " is already in use (see 'erofs-ublk list')");
+                    new CommandException("device id " + number() + " is already in use (see 'erofs-ublk list')");
                 case Errno.ENOSPC, Errno.EACCES ->
                     new CommandException(
                             "no further ublk device is allowed: /sys/module/ublk_drv/parameters/ublks_max is"
@@ -327,17 +287,6 @@ final class AddCommand implements Callable<Integer> {
                 default -> e;
             };
         }
-    }
-
-    /** What was asked for; 0 if nothing was. */
-    private int checkedBlockSize(int most) {
-        if (blockSize == null) {
-            return 0;
-        }
-        if (blockSize < 512 || blockSize > most || Integer.bitCount(blockSize) != 1) {
-            throw usage("--block-size is %d, expected a power of two from 512 to %d".formatted(blockSize, most));
-        }
-        return blockSize;
     }
 
     private static void end(Device device, AccessHistory history) {

@@ -7,24 +7,17 @@ import dev.erofsublk.composer.erofs.fs.Inode;
 import dev.erofsublk.composer.erofs.fs.Type;
 import java.io.IOException;
 import java.io.OutputStream;
-import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.Callable;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Parameters;
 
 /** Writes files of an image to stdout, without a mount. */
-@Command(
-        name = "cat",
-        mixinStandardHelpOptions = true,
-        description = "Write files of an image to stdout, without mounting it.")
-final class CatCommand implements Callable<Integer> {
-    @Mixin
-    private SourceOptions source = new SourceOptions();
+final class CatCommand extends Command {
+    private final SourceOptions source = new SourceOptions(this);
 
-    @Parameters(paramLabel = "PATH", arity = "1..*", description = "Path from the image's root.")
-    private List<String> paths = new ArrayList<>();
+    private final Option<List<String>> paths = parameters("PATH", "1..*", "Path from the image's root.");
+
+    CatCommand() {
+        super("cat", "Write files of an image to stdout, without mounting it.");
+    }
 
     /** Standard output that says when it is gone, which a {@link java.io.PrintStream} keeps to itself. */
     private static final class Stdout extends OutputStream {
@@ -47,7 +40,7 @@ final class CatCommand implements Callable<Integer> {
         OutputStream out = new Stdout();
         try (Image image = source.open()) {
             ErofsFileSystem fs = ErofsSource.open(image);
-            for (String path : paths) {
+            for (String path : paths.or(List.of())) {
                 Inode inode = fs.resolve(path, true)
                         .orElseThrow(() -> new CommandException(path + ": no such file in the image"));
                 if (inode.type() != Type.REGULAR) {

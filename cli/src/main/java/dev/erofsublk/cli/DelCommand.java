@@ -14,51 +14,34 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
-import java.util.concurrent.Callable;
-import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.ArgGroup;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Option;
 
 /** Stops and deletes devices. */
-@Command(name = "del", mixinStandardHelpOptions = true, description = "Stop and delete devices.")
-final class DelCommand implements Callable<Integer> {
-    @ArgGroup(multiplicity = "1")
-    private @Nullable Which which;
+final class DelCommand extends Command {
+    private final Option<Boolean> force =
+            flag("--force", "Also while somebody has it open or mounted: readers get errors.");
 
-    @Option(names = "--force", description = "Also while somebody has it open or mounted: readers get errors.")
-    private boolean force;
+    private final Option<Boolean> async = flag("--async", "Do not wait until it is gone.");
 
-    @Option(names = "--async", description = "Do not wait until it is gone.")
-    private boolean async;
+    private final Option<DeviceId> id =
+            option("-n, --number", new DeviceIdConverter(), "DEVICE", DeviceIdConverter.DESCRIPTION);
 
-    /** One device or all. */
-    static final class Which {
-        @Option(
-                names = {"-n", "--number"},
-                paramLabel = "DEVICE",
-                description = DeviceIdConverter.DESCRIPTION,
-                converter = DeviceIdConverter.class)
-        @Nullable
-        DeviceId id;
+    private final Option<Boolean> all = flag(
+            "-a, --all", "All ublk devices of this machine, and those of the nbd driver that erofs-ublk has made.");
 
-        @Option(
-                names = {"-a", "--all"},
-                description = "All ublk devices of this machine, and those of the nbd driver that erofs-ublk has made.")
-        boolean all;
+    DelCommand() {
+        super("del", "Stop and delete devices.");
+        oneOf(id, all);
     }
 
     @Override
     public Integer call() throws IOException {
-        if (which == null) {
-            throw new IllegalStateException("not run by picocli");
-        }
-        List<DeviceId> ids = which.id != null ? List.of(which.id) : all();
-        Deletion deletion = new Deletion(force, async);
+        DeviceId one = id.value();
+        List<DeviceId> ids = one != null ? List.of(one) : all();
+        Deletion deletion = new Deletion(force.isGiven(), async.isGiven());
         List<String> failures = new ArrayList<>();
-        for (DeviceId id : ids) {
+        for (DeviceId each : ids) {
             try {
-                deletion.delete(id);
+                deletion.delete(each);
             } catch (IOException e) {
                 failures.add(String.valueOf(e.getMessage()));
             }

@@ -17,50 +17,32 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import java.util.concurrent.Callable;
-import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.ArgGroup;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Option;
 
 /** Says to which layer and file a sector belongs, or where on the device a file is. */
-@Command(
-        name = "explain",
-        mixinStandardHelpOptions = true,
-        description = "Say to which layer and file a sector belongs, or where a file is.")
-final class ExplainCommand implements Callable<Integer> {
-    @Mixin
-    private SourceOptions source = new SourceOptions();
+final class ExplainCommand extends Command {
+    private final SourceOptions source = new SourceOptions(this);
 
-    @ArgGroup(multiplicity = "1")
-    private @Nullable What what;
+    private final Option<Boolean> json = flag("--json", "JSON instead of text.");
 
-    @Option(names = "--json", description = "JSON instead of text.")
-    private boolean json;
+    private final Option<Long> sector =
+            option("--sector", Long.class, "N", "Sector of 512 bytes, as in kernel messages.");
 
-    /** A place on the device or a file. */
-    static final class What {
-        @Option(names = "--sector", paramLabel = "N", description = "Sector of 512 bytes, as in kernel messages.")
-        @Nullable
-        Long sector;
+    private final Option<String> path = option("--path", String.class, "P", "Path from the image's root.");
 
-        @Option(names = "--path", paramLabel = "P", description = "Path from the image's root.")
-        @Nullable
-        String path;
+    ExplainCommand() {
+        super("explain", "Say to which layer and file a sector belongs, or where a file is.");
+        oneOf(sector, path);
     }
 
     @Override
     public Integer call() throws IOException {
-        if (what == null) {
-            throw new IllegalStateException("not run by picocli");
-        }
         try (Image image = source.open()) {
             ErofsFileSystem fs = ErofsSource.open(image);
-            if (what.sector != null) {
-                explainSector(fs, what.sector);
-            } else if (what.path != null) {
-                explainPath(fs, what.path);
+            Long number = sector.value();
+            if (number != null) {
+                explainSector(fs, number);
+            } else {
+                explainPath(fs, path.or("/"));
             }
         }
         return 0;
@@ -176,7 +158,7 @@ final class ExplainCommand implements Callable<Integer> {
     }
 
     private void print(Map<String, Object> head, String name, List<Map<String, Object>> rows) throws IOException {
-        if (json) {
+        if (json.isGiven()) {
             JsonOutput.print(out -> {
                 out.writeStartObject();
                 JsonOutput.writeFields(out, head);

@@ -12,108 +12,77 @@ import dev.erofsublk.composer.vmdk.VmdkDescriptorWriter;
 import dev.erofsublk.composer.vmdk.VmdkStreamWriter;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.concurrent.Callable;
-import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.ArgGroup;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Model.CommandSpec;
-import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
-import picocli.CommandLine.Spec;
 
 /** Writes the device that an image makes into a file. */
-@Command(
-        name = "export",
-        mixinStandardHelpOptions = true,
-        description = "Write the device that an image makes into a file, without ublk.",
-        footer = "The file appears under its name only when it is complete and on the disk.")
-final class ExportCommand implements Callable<Integer> {
+final class ExportCommand extends Command {
     private static final int COMPRESSION = 6; // zlib's own choice between fast and small
 
-    @Mixin
-    private SourceOptions source = new SourceOptions();
+    private final SourceOptions source = new SourceOptions(this);
 
-    @ArgGroup(multiplicity = "1")
-    private @Nullable Target target;
+    private final Option<Boolean> force = flag("--force", "Replace the file if it exists.");
 
-    @Option(names = "--force", description = "Replace the file if it exists.")
-    private boolean force;
+    private final VerityOptions verity = new VerityOptions(this);
 
-    @Mixin
-    private VerityOptions verity = new VerityOptions();
+    private final Option<Path> raw = option("--raw", Path.class, "OUT", "The device, byte for byte, as a sparse file.");
 
-    @Spec
-    private @Nullable CommandSpec spec;
+    private final Option<Path> vmdkDescriptor = option(
+            "--vmdk-desc",
+            Path.class,
+            "OUT",
+            "A VMDK descriptor over the image's own files, for hypervisors; beside it OUT-zeros.raw and"
+                    + " OUT-bytes.raw if they are needed.");
 
-    /** What to write; each format is an option of its own. */
-    static final class Target {
-        @Option(names = "--raw", paramLabel = "OUT", description = "The device, byte for byte, as a sparse file.")
-        @Nullable
-        Path raw;
+    private final Option<Path> vmdk =
+            option("--vmdk", Path.class, "OUT", "A stream-optimised VMDK: the device in one compressed file.");
 
-        @Option(
-                names = "--vmdk-desc",
-                paramLabel = "OUT",
-                description =
-                        "A VMDK descriptor over the image's own files, for hypervisors; beside it OUT-zeros.raw and"
-                                + " OUT-bytes.raw if they are needed.")
-        @Nullable
-        Path vmdkDescriptor;
+    private final Option<Path> vhd =
+            option("--vhd", Path.class, "OUT", "A fixed VHD: the device and a footer, sparse.");
 
-        @Option(
-                names = "--vmdk",
-                paramLabel = "OUT",
-                description = "A stream-optimised VMDK: the device in one compressed file.")
-        @Nullable
-        Path vmdk;
-
-        @Option(names = "--vhd", paramLabel = "OUT", description = "A fixed VHD: the device and a footer, sparse.")
-        @Nullable
-        Path vhd;
+    ExportCommand() {
+        super("export", "Write the device that an image makes into a file, without ublk.");
+        oneOf(raw, vmdkDescriptor, vmdk, vhd);
+        footer("The file appears under its name only when it is complete and on the disk.");
     }
 
     @Override
     public Integer call() throws IOException {
-        if (target == null) {
-            throw new IllegalStateException("not run by picocli");
-        }
         Salt salt = verity.salt().orElse(null);
-        if (salt != null && target.raw == null) {
-            throw usage("--verity goes with --raw: the tree needs a file of its own");
-        }
+        refuse(salt != null && !raw.isGiven(), "--verity goes with --raw: the tree needs a file of its own");
         try (Image image = source.open()) {
-            if (target.raw != null && salt != null) {
-                exportWithTree(image, target.raw, salt);
+            Path out = raw.value();
+            if (out != null && salt != null) {
+                exportWithTree(image, out, salt);
             } else {
-                write(target, image.flat());
+                write(image.flat());
             }
         }
         return 0;
     }
 
-    private void write(Target to, FlatImage flat) throws IOException {
-        if (to.vmdkDescriptor != null) {
-            VmdkDescriptorWriter.write(flat, to.vmdkDescriptor, force);
+    private void write(FlatImage flat) throws IOException {
+        boolean replace = force.isGiven();
+        Path out = vmdkDescriptor.value();
+        if (out != null) {
+            VmdkDescriptorWriter.write(flat, out, replace);
             return;
         }
         try (ProgressLine progress = new ProgressLine("writing", flat.size())) {
-            if (to.vmdk != null) {
-                VmdkStreamWriter.write(flat, to.vmdk, force, COMPRESSION, progress);
-            } else if (to.vhd != null) {
-                VhdWriter.write(flat, to.vhd, force, progress);
-            } else if (to.raw != null) {
-                RawExport.write(flat, to.raw, force, progress);
+            if ((out = vmdk.value()) != null) {
+                VmdkStreamWriter.write(flat, out, replace, COMPRESSION, progress);
+            } else if ((out = vhd.value()) != null) {
+                VhdWriter.write(flat, out, replace, progress);
+            } else if ((out = raw.value()) != null) {
+                RawExport.write(flat, out, replace, progress);
             }
         }
     }
 
     private void exportWithTree(Image image, Path out, Salt salt) throws IOException {
-        OutputFile.refuse(image.flat(), out, force); // before the work of hashing
+        OutputFile.refuse(image.flat(), out, force.isGiven()); // before the work of hashing
         try (VerityImage protectedImage = protect(image, salt)) {
             try (ProgressLine progress =
                     new ProgressLine("writing", protectedImage.flat().size())) {
-                RawExport.write(protectedImage.flat(), out, force, progress);
+                RawExport.write(protectedImage.flat(), out, force.isGiven(), progress);
             }
             String device = shellQuoted(out.toAbsolutePath().toString());
             System.out.println("root hash  " + protectedImage.tree().rootHash());
@@ -130,12 +99,5 @@ final class ExportCommand implements Callable<Integer> {
     /** A word for a shell that stays one, whatever is in it. */
     static String shellQuoted(String word) {
         return word.matches("[A-Za-z0-9_./:@%+,=-]+") ? word : "'" + word.replace("'", "'\\''") + "'";
-    }
-
-    private ParameterException usage(String message) {
-        if (spec == null) {
-            throw new IllegalStateException("not run by picocli");
-        }
-        return new ParameterException(spec.commandLine(), message);
     }
 }

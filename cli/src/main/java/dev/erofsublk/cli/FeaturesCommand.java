@@ -5,20 +5,19 @@ import com.fasterxml.jackson.core.JsonGenerator;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.Feature;
 import java.io.IOException;
-import java.util.concurrent.Callable;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Option;
 
 /** Says what the kernel's ublk driver offers. */
-@Command(name = "features", mixinStandardHelpOptions = true, description = "Show what the kernel's ublk driver offers.")
-final class FeaturesCommand implements Callable<Integer> {
-    @Option(names = "--json", description = "JSON instead of text.")
-    private boolean json;
+final class FeaturesCommand extends Command {
+    private final Option<Boolean> json = flag("--json", "JSON instead of text.");
+
+    FeaturesCommand() {
+        super("features", "Show what the kernel's ublk driver offers.");
+    }
 
     @Override
     public Integer call() throws IOException {
         long features = ask();
-        if (json) {
+        if (json.isGiven()) {
             JsonOutput.print(out -> {
                 out.writeStartObject();
                 write(out, "features", features);

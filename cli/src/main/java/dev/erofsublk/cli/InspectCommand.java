@@ -10,33 +10,27 @@ import dev.erofsublk.composer.Zeros;
 import java.io.IOException;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.Callable;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Option;
 
 /** Shows what an image is made of and where each byte of the device comes from. */
-@Command(
-        name = "inspect",
-        mixinStandardHelpOptions = true,
-        description = "Show superblock, device table and extent map of an image.")
-final class InspectCommand implements Callable<Integer> {
+final class InspectCommand extends Command {
     private static final int BAR = 40;
     /** Of a longer map the first and last half of this are shown. */
     private static final int LINES = 200;
 
-    @Mixin
-    private SourceOptions source = new SourceOptions();
+    private final SourceOptions source = new SourceOptions(this);
 
-    @Option(names = "--json", description = "JSON instead of text.")
-    private boolean json;
+    private final Option<Boolean> json = flag("--json", "JSON instead of text.");
+
+    InspectCommand() {
+        super("inspect", "Show superblock, device table and extent map of an image.");
+    }
 
     @Override
     public Integer call() throws IOException {
         try (Image image = source.open()) {
             Description description = new Description();
             image.describe(description);
-            if (json) {
+            if (json.isGiven()) {
                 JsonOutput.print(out -> writeJson(out, image, description));
             } else {
                 description.sections().forEach(InspectCommand::print);

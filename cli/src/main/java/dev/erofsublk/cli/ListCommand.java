@@ -21,31 +21,22 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Option;
 
 /**
  * Lists devices. The text has the words and columns of the other ublk tools, so that scripts made for those
  * ({@code common/ublk} of blktests, {@code test_common.sh} of the kernel's selftests) read this one too.
  */
-@Command(
-        name = "list",
-        mixinStandardHelpOptions = true,
-        description = "List the ublk devices of this machine, and those of the nbd driver that erofs-ublk has made.")
-final class ListCommand implements Callable<Integer> {
+final class ListCommand extends Command {
     private static final Duration PATIENCE = Duration.ofSeconds(2);
 
-    @Option(
-            names = {"-n", "--number"},
-            paramLabel = "DEVICE",
-            description = "Only this one: as add prints it; also nbdN, or the N of /dev/ublkbN.",
-            converter = DeviceIdConverter.class)
-    private @Nullable DeviceId id;
+    private final Option<DeviceId> id = option(
+            "-n, --number",
+            new DeviceIdConverter(),
+            "DEVICE",
+            "Only this one: as add prints it; also nbdN, or the N of /dev/ublkbN.");
 
-    @Option(names = "--json", description = "JSON instead of text.")
-    private boolean json;
+    private final Option<Boolean> json = flag("--json", "JSON instead of text.");
 
     private final StateDirectory directory = StateDirectory.ofUser();
     private final Map<String, JsonObject> served = new HashMap<>();
@@ -71,6 +62,10 @@ final class ListCommand implements Callable<Integer> {
             @Nullable DeviceInfo ublk,
             @Nullable JsonObject daemon) {}
 
+    ListCommand() {
+        super("list", "List the ublk devices of this machine, and those of the nbd driver that erofs-ublk has made.");
+    }
+
     @Override
     public Integer call() throws IOException {
         askDaemon();
@@ -91,13 +86,14 @@ final class ListCommand implements Callable<Integer> {
                 entries.add(nbd(info));
             }
         }
-        if (id != null) {
-            entries.removeIf(entry -> !entry.id.equals(id));
+        DeviceId only = id.value();
+        if (only != null) {
+            entries.removeIf(entry -> !entry.id.equals(only));
             if (entries.isEmpty()) {
-                throw new CommandException("there is no device " + id);
+                throw new CommandException("there is no device " + only);
             }
         }
-        if (json) {
+        if (json.isGiven()) {
             JsonOutput.print(out -> writeJson(out, entries));
         } else {
             for (Entry entry : entries) {

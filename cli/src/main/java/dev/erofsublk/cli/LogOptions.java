@@ -2,17 +2,20 @@
 package dev.erofsublk.cli;
 
 import dev.erofsublk.daemon.Log;
-import picocli.CommandLine.Option;
 
 /** How much the daemon says, for the commands that may start one. */
 final class LogOptions {
-    @Option(
-            names = "--log-level",
-            paramLabel = "LEVEL",
-            description = "What a daemon logs: error, warn, info or debug. Default: info.")
-    private Log.Level level = Log.Level.INFO;
+    private final Option<Log.Level> level;
+
+    LogOptions(Command command) {
+        level = command.option(
+                "--log-level",
+                Log.Level.class,
+                "LEVEL",
+                "What a daemon logs: error, warn, info or debug. Default: info.");
+    }
 
     void apply() {
-        Log.threshold(level);
+        Log.threshold(level.or(Log.Level.INFO));
     }
 }

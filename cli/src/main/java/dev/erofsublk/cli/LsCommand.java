@@ -9,40 +9,29 @@ import dev.erofsublk.composer.erofs.fs.Type;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.time.Instant;
-import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.Callable;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Option;
-import picocli.CommandLine.Parameters;
 
 /** Lists files of an image, without a mount. */
-@Command(
-        name = "ls",
-        mixinStandardHelpOptions = true,
-        description = "List files of an image, without mounting it.",
-        footer = "A control character in a name is shown as '?'.")
-final class LsCommand implements Callable<Integer> {
-    @Mixin
-    private SourceOptions source = new SourceOptions();
+final class LsCommand extends Command {
+    private final SourceOptions source = new SourceOptions(this);
 
-    @Option(names = "-l", description = "Also type, mode, links, owner, size and time.")
-    private boolean details;
+    private final Option<Boolean> details = flag("-l", "Also type, mode, links, owner, size and time.");
 
-    @Option(
-            names = {"-a", "--all"},
-            description = "Also . and ..")
-    private boolean all;
+    private final Option<Boolean> all = flag("-a, --all", "Also . and ..");
 
-    @Parameters(paramLabel = "PATH", arity = "0..*", description = "Path from the image's root; / if not given.")
-    private List<String> paths = new ArrayList<>();
+    private final Option<List<String>> paths =
+            parameters("PATH", "0..*", "Path from the image's root; / if not given.");
+
+    LsCommand() {
+        super("ls", "List files of an image, without mounting it.");
+        footer("A control character in a name is shown as '?'.");
+    }
 
     @Override
     public Integer call() throws IOException {
         try (Image image = source.open()) {
             ErofsFileSystem fs = ErofsSource.open(image);
-            List<String> wanted = paths.isEmpty() ? List.of("/") : paths;
+            List<String> wanted = paths.or(List.of("/"));
             PrintStream out = System.out;
             for (String path : wanted) {
                 Inode inode = fs.resolve(path, path.endsWith("/"))
@@ -55,7 +44,7 @@ final class LsCommand implements Callable<Integer> {
                     out.println(printable(path) + ":");
                 }
                 for (DirectoryEntry entry : fs.list(inode)) {
-                    if (all || !entry.isDot()) {
+                    if (all.isGiven() || !entry.isDot()) {
                         print(out, fs, fs.inode(entry.nid()), entry.name());
                     }
                 }
@@ -66,7 +55,7 @@ final class LsCommand implements Callable<Integer> {
     }
 
     private void print(PrintStream out, ErofsFileSystem fs, Inode inode, String name) throws IOException {
-        if (!details) {
+        if (!details.isGiven()) {
             out.println(printable(name));
             return;
         }

@@ -9,58 +9,59 @@ import java.nio.file.AccessDeniedException;
 import java.nio.file.FileSystemException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.NotDirectoryException;
-import java.util.List;
-import java.util.Locale;
-import org.jspecify.annotations.Nullable;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.function.Supplier;
 import picocli.CommandLine;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.IVersionProvider;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.ParameterException;
-import picocli.CommandLine.Spec;
 
 /**
  * The command line. Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Whatever goes wrong is one sentence on
  * stderr.
  */
-@Command(
-        name = "erofs-ublk",
-        description = "Serves flattened EROFS images as read-only Linux block devices, by ublk or NBD.",
-        mixinStandardHelpOptions = true,
-        versionProvider = Main.Version.class,
-        synopsisSubcommandLabel = "COMMAND")
-public final class Main implements Runnable {
-    /** In the order of {@code --help}. The name of each is that of its class. */
-    private static final List<Class<?>> COMMANDS = List.of(
-            AddCommand.class,
-            DelCommand.class,
-            ListCommand.class,
-            TopCommand.class,
-            NbdCommand.class,
-            ServeCommand.class,
-            RecoverCommand.class,
-            PurgeCommand.class,
-            FeaturesCommand.class,
-            OwnerCommand.class,
-            InspectCommand.class,
-            VerifyCommand.class,
-            ExplainCommand.class,
-            ExportCommand.class,
-            LsCommand.class,
-            CatCommand.class);
+public final class Main {
+    /** By name, in the order of {@code --help}. Only the one that is meant is made. */
+    private static final Map<String, Supplier<Command>> COMMANDS = commands();
 
-    @Spec
-    private @Nullable CommandSpec spec;
+    private Main() {}
 
-    /** Prints what the manifest says, so that there is one place for the number. */
-    static final class Version implements IVersionProvider {
+    private static Map<String, Supplier<Command>> commands() {
+        Map<String, Supplier<Command>> commands = new LinkedHashMap<>();
+        commands.put("add", AddCommand::new);
+        commands.put("del", DelCommand::new);
+        commands.put("list", ListCommand::new);
+        commands.put("top", TopCommand::new);
+        commands.put("nbd", NbdCommand::new);
+        commands.put("serve", ServeCommand::new);
+        commands.put("recover", RecoverCommand::new);
+        commands.put("purge", PurgeCommand::new);
+        commands.put("features", FeaturesCommand::new);
+        commands.put("owner", OwnerCommand::new);
+        commands.put("inspect", InspectCommand::new);
+        commands.put("verify", VerifyCommand::new);
+        commands.put("explain", ExplainCommand::new);
+        commands.put("export", ExportCommand::new);
+        commands.put("ls", LsCommand::new);
+        commands.put("cat", CatCommand::new);
+        return commands;
+    }
+
+    /** What is run where no command is named. */
+    private static final class NoCommand extends Command {
+        NoCommand() {
+            super("erofs-ublk", "Serves flattened EROFS images as read-only Linux block devices, by ublk or NBD.");
+            synopsisSubcommand("COMMAND");
+        }
+
         @Override
-        public String[] getVersion() {
-            return new String[] {version()};
+        public Integer call() {
+            throw usage("no command given");
         }
     }
 
-    private static String version() {
+    /** What the manifest says, so that there is one place for the number. */
+    static String version() {
         String version = Main.class.getPackage().getImplementationVersion();
         return "erofs-ublk " + (version == null ? "(not packaged)" : version);
     }
@@ -77,28 +78,16 @@ public final class Main implements Runnable {
     }
 
     static int execute(String... args) {
-        CommandLine commandLine = new CommandLine(new Main());
-        // picocli asks each class that it knows for its annotations, a third of what a command takes to start
-        List<Class<?>> meant = COMMANDS.stream()
-                .filter(each -> name(each).equals(args.length == 0 ? "" : args[0]))
-                .toList();
-        (meant.isEmpty() ? COMMANDS : meant).forEach(each -> commandLine.addSubcommand(name(each), each));
-        return commandLine
+        CommandSpec root = new NoCommand().spec();
+        Supplier<Command> meant = COMMANDS.get(args.length == 0 ? "" : args[0]);
+        (meant == null ? COMMANDS : Map.of(args[0], meant))
+                .forEach((name, command) ->
+                        root.addSubcommand(name, command.get().spec()));
+        return new CommandLine(root)
                 .setParameterExceptionHandler(Main::usageError)
                 .setExecutionExceptionHandler((e, command, parsed) -> failure(e, command))
                 .setCaseInsensitiveEnumValuesAllowed(true)
                 .execute(args);
-    }
-
-    private static String name(Class<?> command) {
-        return command.getSimpleName().replace("Command", "").toLowerCase(Locale.ROOT);
-    }
-
-    @Override
-    public void run() {
-        if (spec != null) {
-            throw new ParameterException(spec.commandLine(), "no command given");
-        }
     }
 
     private static int usageError(ParameterException e, String[] args) {

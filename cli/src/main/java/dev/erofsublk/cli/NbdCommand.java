@@ -22,138 +22,119 @@ import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
-import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Model.CommandSpec;
-import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
-import picocli.CommandLine.Spec;
 
 /** The same device over NBD: to any client, or to the kernel's own driver. */
-@Command(
-        name = "nbd",
-        mixinStandardHelpOptions = true,
-        description = "Serve images over NBD, read-only, until it is interrupted.",
-        footer = "Prints the URI of each export, or the path of the device, once it can be read.")
-final class NbdCommand implements Callable<Integer> {
+final class NbdCommand extends Command {
     private static final int MAX_CLIENTS = 10_000;
     private static final int MAX_HANDSHAKE_SECONDS = 3600;
 
-    @Mixin
-    private SourceOptions source = new SourceOptions();
+    private final SourceOptions source = new SourceOptions(this);
 
-    @Option(names = "--name", paramLabel = "NAME", description = "The export's name. Default: the empty name.")
-    private @Nullable String name;
+    private final Option<String> name =
+            option("--name", String.class, "NAME", "The export's name. Default: the empty name.");
 
-    @Option(
-            names = "--export",
-            paramLabel = "NAME=PATH",
-            description = "A further export: PATH is a directory, as with --blobs, or a file, as with --image. May be"
-                    + " repeated.")
-    private List<String> further = new ArrayList<>();
+    private final Option<List<String>> further = list(
+            "--export",
+            String.class,
+            "NAME=PATH",
+            "A further export: PATH is a directory, as with --blobs, or a file, as with --image. May be"
+                    + " repeated.");
 
-    @Option(names = "--socket", paramLabel = "PATH", description = "Listen on a unix socket.")
-    private List<Path> sockets = new ArrayList<>();
+    private final Option<List<Path>> sockets = list("--socket", Path.class, "PATH", "Listen on a unix socket.");
 
-    @Option(
-            names = "--listen",
-            paramLabel = "HOST:PORT",
-            description = "Listen on TCP; port 0 for one that is free, which is printed.")
-    private List<String> addresses = new ArrayList<>();
+    private final Option<List<String>> addresses = list(
+            "--listen", String.class, "HOST:PORT", "Listen on TCP; port 0 for one that is free, which is printed.");
 
-    @Option(names = "--stdio", description = "Serve the one client on standard input and output, as inetd does.")
-    private boolean stdio;
+    private final Option<Boolean> stdio =
+            flag("--stdio", "Serve the one client on standard input and output, as inetd does.");
 
-    @Option(
-            names = "--device",
-            paramLabel = "/dev/nbdN|auto",
-            description =
-                    "Have the kernel's nbd driver make it a block device. If it was killed and is started again for"
-                            + " the same device, it takes that over.")
-    private @Nullable String device;
+    private final Option<String> device = option(
+            "--device",
+            String.class,
+            "/dev/nbdN|auto",
+            "Have the kernel's nbd driver make it a block device. If it was killed and is started again for"
+                    + " the same device, it takes that over.");
 
-    @Option(
-            names = "--connections",
-            paramLabel = "N",
-            description = "Clients at a time; one more is hung up on. Default: 100. With --device: connections to the"
-                    + " driver, each a hardware queue with a thread, 1 to 64. Default: 1.")
-    private @Nullable Integer connections;
+    private final Option<Integer> connections = option(
+            "--connections",
+            Integer.class,
+            "N",
+            "Clients at a time; one more is hung up on. Default: 100. With --device: connections to the"
+                    + " driver, each a hardware queue with a thread, 1 to 64. Default: 1.");
 
-    @Option(
-            names = "--block-size",
-            paramLabel = "BYTES",
-            description = "With --device: 512, 1024, 2048 or 4096, at most the image's own, which is the default.")
-    private @Nullable Integer blockSize;
+    private final Option<Integer> blockSize = option(
+            "--block-size",
+            Integer.class,
+            "BYTES",
+            "With --device: 512, 1024, 2048 or 4096, at most the image's own, which is the default.");
 
-    @Mixin
-    private NbdTimeouts timeouts = new NbdTimeouts();
+    private final NbdTimeouts timeouts = new NbdTimeouts(this);
 
-    @Option(
-            names = "--handshake-timeout",
-            paramLabel = "SECONDS",
-            description = "How long a client may take until its first request. Default: 10.")
-    private @Nullable Integer handshake;
+    private final Option<Integer> handshake = option(
+            "--handshake-timeout",
+            Integer.class,
+            "SECONDS",
+            "How long a client may take until its first request. Default: 10.");
 
-    @Option(
-            names = "--tls-certificates",
-            paramLabel = "DIR",
-            description = "Offer TLS, with server-cert.pem and server-key.pem of DIR.")
-    private @Nullable Path certificates;
+    private final Option<Path> certificates = option(
+            "--tls-certificates", Path.class, "DIR", "Offer TLS, with server-cert.pem and server-key.pem of DIR.");
 
-    @Option(
-            names = "--tls",
-            paramLabel = "on|require",
-            description = "Whether clients may do without TLS (on) or not. Default: require.")
-    private @Nullable TlsUse tlsUse;
+    private final Option<TlsUse> tlsUse = option(
+            "--tls", TlsUse.class, "on|require", "Whether clients may do without TLS (on) or not. Default: require.");
 
-    @Option(
-            names = "--tls-verify-peer",
-            description = "Only clients with a certificate that ca-cert.pem of DIR has signed.")
-    private boolean verifyPeer;
-
-    @Spec
-    private @Nullable CommandSpec spec;
+    private final Option<Boolean> verifyPeer =
+            flag("--tls-verify-peer", "Only clients with a certificate that ca-cert.pem of DIR has signed.");
 
     private enum TlsUse {
         ON,
         REQUIRE
     }
 
+    NbdCommand() {
+        super("nbd", "Serve images over NBD, read-only, until it is interrupted.");
+        footer("Prints the URI of each export, or the path of the device, once it can be read.");
+    }
+
     @Override
     public Integer call() throws IOException, InterruptedException {
-        int ways = (stdio ? 1 : 0) + (device != null ? 1 : 0) + (sockets.isEmpty() && addresses.isEmpty() ? 0 : 1);
+        String wish = device.value();
+        int ways =
+                (stdio.isGiven() ? 1 : 0) + (wish != null ? 1 : 0) + (sockets.isGiven() || addresses.isGiven() ? 1 : 0);
         refuse(
                 ways == 0,
                 "nothing to serve on: use --socket PATH, --listen HOST:PORT, --stdio or --device /dev/nbdN|auto");
         refuse(ways > 1, "--stdio and --device go alone");
-        if (device != null) {
-            return serveDevice(device);
+        if (wish != null) {
+            return serveDevice(wish);
         }
-        refuse(blockSize != null, "--block-size goes with --device");
+        refuse(blockSize.isGiven(), "--block-size goes with --device");
         refuse(timeouts.isGiven(), "--timeout and --dead-timeout go with --device");
         refuse(
-                certificates == null && (tlsUse != null || verifyPeer),
-                "--tls and --tls-verify-peer go with" + " --tls-certificates");
-        refuse(stdio && connections != null, "--connections goes with --socket, --listen or --device");
+                !certificates.isGiven() && (tlsUse.isGiven() || verifyPeer.isGiven()),
+                "--tls and --tls-verify-peer go with --tls-certificates");
+        refuse(stdio.isGiven() && connections.isGiven(), "--connections goes with --socket, --listen or --device");
         Limits limits = limits();
-        List<InetSocketAddress> listen = addresses.stream().map(this::address).toList();
-        Tls tls = certificates == null ? null : Tls.fromDirectory(certificates, tlsUse != TlsUse.ON, verifyPeer);
+        List<InetSocketAddress> listen =
+                addresses.or(List.of()).stream().map(this::address).toList();
+        Path directory = certificates.value();
+        Tls tls = directory == null
+                ? null
+                : Tls.fromDirectory(directory, tlsUse.or(TlsUse.REQUIRE) == TlsUse.REQUIRE, verifyPeer.isGiven());
         List<MappedImage> mapped = new ArrayList<>();
         try {
             Exports exports = exports(mapped);
-            return stdio ? converse(exports, limits, tls) : serve(exports, limits, tls, listen);
+            return stdio.isGiven() ? converse(exports, limits, tls) : serve(exports, limits, tls, listen);
         } finally {
             mapped.forEach(MappedImage::close);
         }
     }
 
     private int serveDevice(String wish) throws IOException, InterruptedException {
-        refuse(name != null || !further.isEmpty(), "--name and --export go with --socket, --listen or --stdio");
+        refuse(name.isGiven() || further.isGiven(), "--name and --export go with --socket, --listen or --stdio");
         refuse(
-                certificates != null || tlsUse != null || verifyPeer || handshake != null,
+                certificates.isGiven() || tlsUse.isGiven() || verifyPeer.isGiven() || handshake.isGiven(),
                 "TLS and --handshake-timeout go with --socket, --listen or --stdio");
         int index = wish.equals("auto")
                 ? -1
@@ -161,10 +142,10 @@ final class NbdCommand implements Callable<Integer> {
                         .filter(id -> id.backend() == Backend.NBD)
                         .map(DeviceId::number)
                         .orElseThrow(() -> usage("--device is %s, expected /dev/nbdN or auto".formatted(wish)));
-        int count = checked("--connections", connections, 1, DeviceSpec.MAX_CONNECTIONS);
+        int count = checked("--connections", connections, 1, 1, DeviceSpec.MAX_CONNECTIONS);
         timeouts.check();
         try (MappedImage mapped = MappedImage.open(source.spec())) {
-            int block = blockSize(mapped.image().flat().blockSize());
+            int block = checkedBlockSize(blockSize, mapped.image().flat().blockSize());
             mapped.require(false);
             new NbdForeground(mapped, count, block, timeouts).serve(index, path -> {
                 System.out.println(path);
@@ -174,40 +155,26 @@ final class NbdCommand implements Callable<Integer> {
         return 0;
     }
 
-    private int blockSize(int most) {
-        if (blockSize != null && (blockSize < 512 || blockSize > most || Integer.bitCount(blockSize) != 1)) {
-            throw usage("--block-size is %d, expected a power of two from 512 to %d".formatted(blockSize, most));
-        }
-        return blockSize == null ? 0 : blockSize;
-    }
-
     private Limits limits() {
         Limits usual = Limits.DEFAULT;
-        int clients = checked("--connections", connections, usual.connections(), MAX_CLIENTS);
+        int clients = checked("--connections", connections, usual.connections(), 1, MAX_CLIENTS);
         int seconds = checked(
-                "--handshake-timeout", handshake, (int) usual.handshake().toSeconds(), MAX_HANDSHAKE_SECONDS);
+                "--handshake-timeout", handshake, (int) usual.handshake().toSeconds(), 1, MAX_HANDSHAKE_SECONDS);
         return new Limits(clients, Duration.ofSeconds(seconds), usual.options(), usual.optionBytes());
-    }
-
-    private int checked(String option, @Nullable Integer value, int ifAbsent, int most) {
-        if (value != null && (value < 1 || value > most)) {
-            throw usage("%s is %d, expected 1 to %d".formatted(option, value, most));
-        }
-        return value == null ? ifAbsent : value;
     }
 
     /** Opens everything that is to be served, and notes in {@code mapped} what to close. */
     private Exports exports(List<MappedImage> mapped) throws IOException {
         List<Export> exports = new ArrayList<>();
         Set<String> names = new HashSet<>();
-        if (source.isGiven() || further.isEmpty()) {
-            String own = name == null ? "" : name;
+        if (source.isGiven() || !further.isGiven()) {
+            String own = name.or("");
             names.add(own);
             exports.add(export(own, source.spec(), mapped));
         } else {
-            refuse(name != null, "--name goes with an image; --export has its own");
+            refuse(name.isGiven(), "--name goes with an image; --export has its own");
         }
-        for (String text : further) {
+        for (String text : further.or(List.of())) {
             int equals = text.indexOf('=');
             refuse(equals < 0 || equals == text.length() - 1, "--export is %s, expected NAME=PATH".formatted(text));
             String own = text.substring(0, equals);
@@ -256,7 +223,7 @@ final class NbdCommand implements Callable<Integer> {
             // Before the first socket is made, which a signal might else leave behind
             Runtime.getRuntime().addShutdownHook(new Thread(server::close, "shutdown"));
             List<NbdUri> uris = new ArrayList<>();
-            for (Path path : sockets) {
+            for (Path path : sockets.or(List.of())) {
                 server.listen(path);
                 uris.add(NbdUri.unix(tls != null, path));
             }
@@ -298,18 +265,5 @@ final class NbdCommand implements Callable<Integer> {
 
     private static void log(String line) {
         System.err.println("erofs-ublk: " + line);
-    }
-
-    private void refuse(boolean wrong, String message) {
-        if (wrong) {
-            throw usage(message);
-        }
-    }
-
-    private ParameterException usage(String message) {
-        if (spec == null) {
-            throw new IllegalStateException("not run by picocli");
-        }
-        return new ParameterException(spec.commandLine(), message);
     }
 }

@@ -2,33 +2,31 @@
 package dev.erofsublk.cli;
 
 import dev.erofsublk.daemon.DeviceSpec;
-import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.Model.CommandSpec;
-import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
-import picocli.CommandLine.Spec;
 
 /** How patient the kernel's nbd driver is with its server. */
 final class NbdTimeouts {
-    @Option(
-            names = "--timeout",
-            paramLabel = "SECONDS",
-            description = "How long the nbd driver waits for an answer before it asks again, and so the pause that"
-                    + " readers notice when the server is replaced. Default: 5.")
-    private @Nullable Integer timeout;
+    private final Command command;
+    private final Option<Integer> timeout;
+    private final Option<Integer> deadTimeout;
 
-    @Option(
-            names = "--dead-timeout",
-            paramLabel = "SECONDS",
-            description = "How long readers of an nbd device wait for the next server when theirs has died, before they"
-                    + " get errors. Default: 300.")
-    private @Nullable Integer deadTimeout;
-
-    @Spec(Spec.Target.MIXEE)
-    private @Nullable CommandSpec command;
+    NbdTimeouts(Command command) {
+        this.command = command;
+        timeout = command.option(
+                "--timeout",
+                Integer.class,
+                "SECONDS",
+                "How long the nbd driver waits for an answer before it asks again, and so the pause that"
+                        + " readers notice when the server is replaced. Default: 5.");
+        deadTimeout = command.option(
+                "--dead-timeout",
+                Integer.class,
+                "SECONDS",
+                "How long readers of an nbd device wait for the next server when theirs has died, before they"
+                        + " get errors. Default: 300.");
+    }
 
     boolean isGiven() {
-        return timeout != null || deadTimeout != null;
+        return timeout.isGiven() || deadTimeout.isGiven();
     }
 
     /** Refuses what is out of range. */
@@ -38,18 +36,17 @@ final class NbdTimeouts {
     }
 
     private void check(String option, int seconds) {
-        if ((seconds < 1 || seconds > DeviceSpec.MAX_TIMEOUT) && command != null) {
-            throw new ParameterException(
-                    command.commandLine(),
+        if (seconds < 1 || seconds > DeviceSpec.MAX_TIMEOUT) {
+            throw command.usage(
                     "%s is %d, expected 1 to %d seconds".formatted(option, seconds, DeviceSpec.MAX_TIMEOUT));
         }
     }
 
     int timeout() {
-        return timeout == null ? DeviceSpec.DEFAULT_TIMEOUT : timeout;
+        return timeout.or(DeviceSpec.DEFAULT_TIMEOUT);
     }
 
     int deadTimeout() {
-        return deadTimeout == null ? DeviceSpec.DEFAULT_DEAD_TIMEOUT : deadTimeout;
+        return deadTimeout.or(DeviceSpec.DEFAULT_DEAD_TIMEOUT);
     }
 }

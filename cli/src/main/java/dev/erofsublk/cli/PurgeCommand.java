@@ -4,23 +4,19 @@ package dev.erofsublk.cli;
 import dev.erofsublk.daemon.Purge;
 import dev.erofsublk.daemon.StateDirectory;
 import java.io.IOException;
-import java.util.concurrent.Callable;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Option;
 
 /** Removes what dead servers have left behind. */
-@Command(
-        name = "purge",
-        mixinStandardHelpOptions = true,
-        description = "Delete devices whose server is gone; their readers get errors.",
-        footer = "Devices that a daemon could take over go too: 'recover' is for keeping them.")
-final class PurgeCommand implements Callable<Integer> {
-    @Option(names = "--foreign", description = "Also ublk devices that other programs have made.")
-    private boolean foreign;
+final class PurgeCommand extends Command {
+    private final Option<Boolean> foreign = flag("--foreign", "Also ublk devices that other programs have made.");
+
+    PurgeCommand() {
+        super("purge", "Delete devices whose server is gone; their readers get errors.");
+        footer("Devices that a daemon could take over go too: 'recover' is for keeping them.");
+    }
 
     @Override
     public Integer call() throws IOException {
-        for (String device : Purge.run(StateDirectory.ofUser(), foreign)) {
+        for (String device : Purge.run(StateDirectory.ofUser(), foreign.isGiven())) {
             System.out.println(device);
         }
         return 0;

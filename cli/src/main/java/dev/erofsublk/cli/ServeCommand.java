@@ -6,73 +6,52 @@ import dev.erofsublk.daemon.StateDirectory;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
-import java.util.Objects;
-import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.ArgGroup;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Model.CommandSpec;
-import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
-import picocli.CommandLine.Spec;
 
 /** The daemon, in the foreground, as a service manager wants it. */
-@Command(
-        name = "serve",
-        mixinStandardHelpOptions = true,
-        description = "Be the daemon: serve devices for other commands, and take over those whose daemon has died.")
-final class ServeCommand implements Callable<Integer> {
-    @ArgGroup
-    private @Nullable Way way;
+final class ServeCommand extends Command {
+    private final Option<List<Path>> allowed = list(
+            "--allow",
+            Path.class,
+            "DIR",
+            "Open only files under DIR, wherever symbolic links lead; may be repeated. Default: any.");
 
-    @Option(
-            names = "--allow",
-            paramLabel = "DIR",
-            description = "Open only files under DIR, wherever symbolic links lead; may be repeated. Default: any.")
-    private List<Path> allowed = new ArrayList<>();
+    private final Option<Boolean> deleteOnExit = flag(
+            "--delete-on-exit",
+            "Delete all devices on SIGTERM. Default: they wait, with their readers, for the next daemon.");
 
-    @Option(
-            names = "--delete-on-exit",
-            description = "Delete all devices on SIGTERM. Default: they wait, with their readers, for the next daemon.")
-    private boolean deleteOnExit;
+    private final Option<String> metrics = option(
+            "--metrics",
+            String.class,
+            "ADDR",
+            "Answer Prometheus at http://ADDR/metrics. ADDR is HOST:PORT, or PORT for 127.0.0.1 only."
+                    + " Default: nowhere.");
 
-    @Option(
-            names = "--metrics",
-            paramLabel = "ADDR",
-            description = "Answer Prometheus at http://ADDR/metrics. ADDR is HOST:PORT, or PORT for 127.0.0.1 only."
-                    + " Default: nowhere.")
-    private @Nullable String metrics;
+    private final LogOptions log = new LogOptions(this);
 
-    @Spec
-    private @Nullable CommandSpec spec;
+    private final Option<Boolean> standby =
+            flag("--standby", "Get everything ready, and serve when the daemon dies, or at once if there is none.");
 
-    @Mixin
-    private LogOptions log = new LogOptions();
+    private final Option<Boolean> takeover =
+            flag("--takeover", "Take all devices over from the running daemon, which ends.");
 
-    /** What to do if there is a daemon already. */
-    static final class Way {
-        @Option(
-                names = "--standby",
-                description = "Get everything ready, and serve when the daemon dies, or at once if there is none.")
-        boolean standby;
-
-        @Option(names = "--takeover", description = "Take all devices over from the running daemon, which ends.")
-        boolean takeover;
+    ServeCommand() {
+        super("serve", "Be the daemon: serve devices for other commands, and take over those whose daemon has died.");
+        atMostOneOf(standby, takeover);
     }
 
     @Override
     public Integer call() throws IOException, InterruptedException {
-        DaemonProcess.Options options = new DaemonProcess.Options(allowed, deleteOnExit, false, metricsAddress());
+        DaemonProcess.Options options =
+                new DaemonProcess.Options(allowed.or(List.of()), deleteOnExit.isGiven(), false, metricsAddress());
         log.apply();
         StateDirectory state = StateDirectory.ofUser();
         state.create();
         DaemonProcess process = new DaemonProcess(state, options);
-        if (way != null && way.standby) {
+        if (standby.isGiven()) {
             process.standBy(ready -> {});
-        } else if (way != null && way.takeover) {
+        } else if (takeover.isGiven()) {
             process.takeOver(ready -> {});
         } else {
             StateDirectory.Lock lock = state.tryLock()
@@ -84,17 +63,14 @@ final class ServeCommand implements Callable<Integer> {
     }
 
     private @Nullable InetSocketAddress metricsAddress() {
-        if (metrics == null) {
+        String text = metrics.value();
+        if (text == null) {
             return null;
         }
-        int colon = metrics.lastIndexOf(':');
-        String host = colon < 0 ? "127.0.0.1" : metrics.substring(0, colon);
-        InetSocketAddress address = host.isEmpty() ? null : address(host, metrics.substring(colon + 1));
-        if (address == null) {
-            throw new ParameterException(
-                    Objects.requireNonNull(spec).commandLine(),
-                    "--metrics is '" + metrics + "', expected HOST:PORT or PORT, with a PORT from 1 to 65535");
-        }
+        int colon = text.lastIndexOf(':');
+        String host = colon < 0 ? "127.0.0.1" : text.substring(0, colon);
+        InetSocketAddress address = host.isEmpty() ? null : address(host, text.substring(colon + 1));
+        refuse(address == null, "--metrics is '" + text + "', expected HOST:PORT or PORT, with a PORT from 1 to 65535");
         return address;
     }
 

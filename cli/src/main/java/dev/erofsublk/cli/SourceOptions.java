@@ -8,66 +8,67 @@ import dev.erofsublk.daemon.SourceSpec;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.Model.CommandSpec;
-import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
-import picocli.CommandLine.Spec;
 
 /** The three ways to name an image, the same for every command. */
 final class SourceOptions {
-    @Option(
-            names = "--blobs",
-            paramLabel = "DIR",
-            description = "Directory with the metadata image and its blobs, which are found by their tags.")
-    private @Nullable Path blobs;
+    private final Command command;
+    private final Option<Path> blobs;
+    private final Option<Path> meta;
+    private final Option<List<Path>> blob;
+    private final Option<Path> image;
+    private final Option<String> format;
+    private final Option<List<Path>> allowed;
+    private final Option<Path> cache;
 
-    @Option(names = "--meta", paramLabel = "FILE", description = "The metadata image, with --blobs or --blob.")
-    private @Nullable Path meta;
-
-    @Option(names = "--blob", paramLabel = "FILE", description = "A blob; repeat it in the order of the device table.")
-    private List<Path> blob = new ArrayList<>();
-
-    @Option(
-            names = "--image",
-            paramLabel = "FILE",
-            description =
-                    "An image in one file: EROFS, raw, VMDK, VHDX or VHD; a RAFS bootstrap whose blobs lie beside it.")
-    private @Nullable Path image;
-
-    @Option(
-            names = "--format",
-            paramLabel = "FORMAT",
-            description = "With --image: erofs, raw, vmdk, vhdx or vhd; told by name and content if not given.")
-    private @Nullable String format;
-
-    @Option(
-            names = "--allow-dir",
-            paramLabel = "DIR",
-            description = "A directory in which a disk image may refer to other files, beside its own.")
-    private List<Path> allowed = new ArrayList<>();
-
-    @Option(
-            names = "--cache",
-            paramLabel = "DIR",
-            description = "Where decoded chunks are kept; /var/cache/erofs-ublk for root if not given.")
-    private @Nullable Path cache;
-
-    @Spec(Spec.Target.MIXEE)
-    private @Nullable CommandSpec command;
+    SourceOptions(Command command) {
+        this.command = command;
+        blobs = command.option(
+                "--blobs",
+                Path.class,
+                "DIR",
+                "Directory with the metadata image and its blobs, which are found by their tags.");
+        meta = command.option("--meta", Path.class, "FILE", "The metadata image, with --blobs or --blob.");
+        blob = command.list("--blob", Path.class, "FILE", "A blob; repeat it in the order of the device table.");
+        image = command.option(
+                "--image",
+                Path.class,
+                "FILE",
+                "An image in one file: EROFS, raw, VMDK, VHDX or VHD; a RAFS bootstrap whose blobs lie beside it.");
+        format = command.option(
+                "--format",
+                String.class,
+                "FORMAT",
+                "With --image: erofs, raw, vmdk, vhdx or vhd; told by name and content if not given.");
+        allowed = command.list(
+                "--allow-dir",
+                Path.class,
+                "DIR",
+                "A directory in which a disk image may refer to other files, beside its own.");
+        cache = command.option(
+                "--cache",
+                Path.class,
+                "DIR",
+                "Where decoded chunks are kept; /var/cache/erofs-ublk for root if not given.");
+    }
 
     /** Whether any image was named. */
     boolean isGiven() {
-        return image != null || blobs != null || meta != null || !blob.isEmpty();
+        return image.isGiven() || blobs.isGiven() || meta.isGiven() || blob.isGiven();
     }
 
     /** A further image that is named by a path alone: a directory with blobs, or a file. */
     SourceSpec further(Path path) {
         boolean directory = Files.isDirectory(path);
         return new SourceSpec(new ImageSource(
-                directory ? path : null, null, List.of(), directory ? null : path, null, allowed, cache));
+                directory ? path : null,
+                null,
+                List.of(),
+                directory ? null : path,
+                null,
+                allowed.or(List.of()),
+                cache.value()));
     }
 
     /** Opens and checks what was named. */
@@ -77,36 +78,33 @@ final class SourceOptions {
 
     /** What was named, for another process to open. */
     SourceSpec spec() {
-        if (image != null) {
-            refuse(blobs != null || meta != null || !blob.isEmpty(), "--image goes alone");
-        } else if (blobs != null) {
-            refuse(!blob.isEmpty(), "--blob goes with --meta, not with --blobs");
-        } else if (meta == null) {
-            throw usage("no image given: name it with --blobs DIR, --meta FILE --blob FILE ..., or --image FILE");
+        if (image.isGiven()) {
+            command.refuse(blobs.isGiven() || meta.isGiven() || blob.isGiven(), "--image goes alone");
+        } else if (blobs.isGiven()) {
+            command.refuse(blob.isGiven(), "--blob goes with --meta, not with --blobs");
+        } else {
+            command.refuse(
+                    !meta.isGiven(),
+                    "no image given: name it with --blobs DIR, --meta FILE --blob FILE ..., or --image FILE");
         }
-        refuse(format != null && image == null, "--format goes with --image");
-        return new SourceSpec(new ImageSource(blobs, meta, blob, image, format(), allowed, cache));
+        command.refuse(format.isGiven() && !image.isGiven(), "--format goes with --image");
+        return new SourceSpec(new ImageSource(
+                blobs.value(),
+                meta.value(),
+                blob.or(List.of()),
+                image.value(),
+                format(),
+                allowed.or(List.of()),
+                cache.value()));
     }
 
     private @Nullable Format format() {
-        if (format == null) {
+        String name = format.value();
+        if (name == null) {
             return null;
         }
-        return Format.named(format)
-                .orElseThrow(
-                        () -> usage("--format is %s, expected one of erofs, raw, vmdk, vhdx, vhd".formatted(format)));
-    }
-
-    private void refuse(boolean wrong, String message) {
-        if (wrong) {
-            throw usage(message);
-        }
-    }
-
-    private ParameterException usage(String message) {
-        if (command == null) {
-            throw new IllegalStateException("options outside a command");
-        }
-        return new ParameterException(command.commandLine(), message);
+        return Format.named(name)
+                .orElseThrow(() ->
+                        command.usage("--format is %s, expected one of erofs, raw, vmdk, vhdx, vhd".formatted(name)));
     }
 }

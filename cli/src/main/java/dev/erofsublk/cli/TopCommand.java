@@ -12,40 +12,36 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Option;
 
 /** A live view of what the daemon's devices do. */
-@Command(name = "top", mixinStandardHelpOptions = true, description = "Show what the devices do, again and again.")
-final class TopCommand implements Callable<Integer> {
+final class TopCommand extends Command {
     private static final Duration PATIENCE = Duration.ofSeconds(5);
     private static final String CLEAR = "\033[H\033[2J";
 
-    @Option(
-            names = {"-i", "--interval"},
-            paramLabel = "SECONDS",
-            description = "Time between two views, from 0.1 on. Default: 1.")
-    private double interval = 1;
+    private final Option<Double> interval =
+            option("-i, --interval", Double.class, "SECONDS", "Time between two views, from 0.1 on. Default: 1.");
 
-    @Option(
-            names = {"-c", "--count"},
-            paramLabel = "N",
-            description = "End after N views. Default: go on until interrupted.")
-    private int count = Integer.MAX_VALUE;
+    private final Option<Integer> count =
+            option("-c, --count", Integer.class, "N", "End after N views. Default: go on until interrupted.");
 
     private final Map<String, JsonObject> before = new HashMap<>();
+
+    TopCommand() {
+        super("top", "Show what the devices do, again and again.");
+    }
 
     @Override
     @SuppressWarnings("SystemConsoleNull") // its contract still allows for it
     public Integer call() throws IOException, InterruptedException {
         Console console = System.console();
         boolean terminal = console != null && console.isTerminal();
+        int views = count.or(Integer.MAX_VALUE);
+        double seconds = interval.or(1.0);
         long last = System.nanoTime();
-        for (int i = 0; i < count; i++) {
+        for (int i = 0; i < views; i++) {
             if (i > 0) {
-                Thread.sleep(Math.max(100, (long) (interval * 1000)));
+                Thread.sleep(Math.max(100, (long) (seconds * 1000)));
             }
             JsonObject answer = ask();
             long now = System.nanoTime();

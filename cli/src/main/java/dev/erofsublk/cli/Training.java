@@ -55,6 +55,11 @@ final class Training {
         Files.delete(meta);
         Files.delete(blob);
         Files.delete(dir);
+        trainRing();
+        System.exit(0); // as every command ends; the JVM takes a logger for that
+    }
+
+    private static void trainRing() throws IOException {
         try (FlatImage image = FlatImage.builder(4096).zeros(1 << 20).build();
                 AddressSpace space = AddressSpace.map(image);
                 Ring ring = Ring.create(64, IoUring.QUEUE_SETUP)) {

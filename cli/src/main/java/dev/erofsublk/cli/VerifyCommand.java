@@ -16,32 +16,28 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Option;
 
 /** Runs every check there is, without a device. */
-@Command(
-        name = "verify",
-        mixinStandardHelpOptions = true,
-        description = "Check an image and its blobs: geometry, identity, every file, and digests where there are any.",
-        footer = "Exit status 0 if all is in order; 1 if not, with all that is wrong on stdout.")
-final class VerifyCommand implements Callable<Integer> {
+final class VerifyCommand extends Command {
     private static final long PROGRESS_MILLIS = 200;
 
-    @Mixin
-    private SourceOptions source = new SourceOptions();
+    private final SourceOptions source = new SourceOptions(this);
 
-    @Option(names = "--json", description = "JSON instead of text.")
-    private boolean json;
+    private final Option<Boolean> json = flag("--json", "JSON instead of text.");
 
     private final List<WalkReport.Problem> problems = new ArrayList<>();
     private final Map<String, Object> checked = new LinkedHashMap<>();
     private long more;
+
+    VerifyCommand() {
+        super(
+                "verify",
+                "Check an image and its blobs: geometry, identity, every file, and digests where there are any.");
+        footer("Exit status 0 if all is in order; 1 if not, with all that is wrong on stdout.");
+    }
 
     @Override
     public Integer call() throws IOException, InterruptedException {
@@ -123,7 +119,7 @@ final class VerifyCommand implements Callable<Integer> {
     }
 
     private void report() throws IOException {
-        if (json) {
+        if (json.isGiven()) {
             JsonOutput.print(out -> {
                 out.writeStartObject();
                 out.writeBooleanField("ok", problems.isEmpty());

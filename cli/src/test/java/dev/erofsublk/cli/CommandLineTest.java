@@ -32,6 +32,9 @@ class CommandLineTest {
         assertThat(names).hasSize(16).contains("add", "nbd", "explain");
         for (String name : names) {
             assertThat(run(name, "--help").out).startsWith("Usage: erofs-ublk " + name + " ");
+            assertThat(run(name, "--version").out)
+                    .isEqualTo(run("--version").out)
+                    .startsWith("erofs-ublk ");
         }
     }
 
@@ -94,6 +97,49 @@ class CommandLineTest {
                 "x",
                 "--blob",
                 "y");
+    }
+
+    @Test
+    void whatIsMissingTooMuchOrOfAnotherTypeIsNamed() {
+        assertUsage("Missing required option: '--number=DEVICE' (see 'erofs-ublk owner --help')", "owner");
+        assertUsage("Missing required parameter: 'PATH' (see 'erofs-ublk cat --help')", "cat", "--image", "x");
+        assertUsage(
+                "Error: Missing required argument (specify one of these): (-n=DEVICE | -a) (see 'erofs-ublk del"
+                        + " --help')",
+                "del");
+        assertUsage(
+                "Error: --raw=OUT, --vhd=OUT are mutually exclusive (specify only one) (see 'erofs-ublk export --help')",
+                "export",
+                "--raw",
+                "x",
+                "--vhd",
+                "y");
+        assertUsage(
+                "Error: --standby, --takeover are mutually exclusive (specify only one) (see 'erofs-ublk serve --help')",
+                "serve",
+                "--standby",
+                "--takeover");
+        assertUsage("Unmatched argument at index 1: 'x' (see 'erofs-ublk purge --help')", "purge", "x");
+        assertUsage("Unknown option: '--nope' (see 'erofs-ublk list --help')", "list", "--nope");
+        assertUsage(
+                "Invalid value for option '--interval': 'x' is not a double (see 'erofs-ublk top --help')",
+                "top",
+                "-i",
+                "x");
+        assertUsage(
+                "Invalid value for option '--backend': expected one of [UBLK, NBD] (case-insensitive) but was 'loop'"
+                        + " (see 'erofs-ublk add --help')",
+                "add",
+                "--backend",
+                "loop");
+        assertUsage(
+                "--salt goes with --verity (see 'erofs-ublk export --help')",
+                "export",
+                "--raw",
+                "x",
+                "--verity=false",
+                "--salt",
+                "00");
     }
 
     @Test
