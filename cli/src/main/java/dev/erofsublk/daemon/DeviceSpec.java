@@ -2,6 +2,7 @@
 package dev.erofsublk.daemon;
 
 import dev.erofsublk.ublk.DataPath;
+import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceOptions;
 import dev.erofsublk.ublk.Recovery;
 import java.util.Locale;
@@ -17,6 +18,7 @@ import java.util.Locale;
  * @param recovery what becomes of the device when its server dies
  * @param unprivileged whether it belongs to a user without {@code CAP_SYS_ADMIN}; only of ublk
  * @param dataPath how the bytes of a read get into it; only of ublk
+ * @param spin microseconds that a queue looks out for requests before it sleeps, 0 to 1000; only of ublk
  * @param verify whether all content is to be compared with the image's digests before the device is made
  * @param timeout only of nbd: seconds that the driver waits for an answer before it asks again; also the pause that
  *     readers notice when their server dies
@@ -33,6 +35,7 @@ public record DeviceSpec(
         Recovery recovery,
         boolean unprivileged,
         DataPath dataPath,
+        int spin,
         boolean verify,
         int timeout,
         int deadTimeout,
@@ -56,6 +59,7 @@ public record DeviceSpec(
                 .put("recovery", recovery.name().toLowerCase(Locale.ROOT))
                 .put("unprivileged", unprivileged)
                 .put("data_path", dataPath.toString())
+                .put("spin", spin)
                 .put("verify", verify)
                 .put("timeout", timeout)
                 .put("dead_timeout", deadTimeout);
@@ -84,6 +88,7 @@ public record DeviceSpec(
                 recovery(json.optionalString("recovery").orElse("reissue")),
                 json.bool("unprivileged", false),
                 dataPath,
+                json.integer("spin", 0, nbd ? 0 : Device.MAX_SPIN_MICROS, 0),
                 json.bool("verify", false),
                 json.integer("timeout", 1, MAX_TIMEOUT, DEFAULT_TIMEOUT),
                 json.integer("dead_timeout", 1, MAX_TIMEOUT, DEFAULT_DEAD_TIMEOUT),

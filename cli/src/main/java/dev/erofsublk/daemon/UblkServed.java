@@ -23,6 +23,7 @@ final class UblkServed extends ServedDevice {
         super(mapped, record, history);
         this.control = control;
         this.device = device;
+        device.spin(record.spec().spin());
     }
 
     static UblkServed add(

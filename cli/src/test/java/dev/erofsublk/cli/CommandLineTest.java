@@ -70,6 +70,13 @@ class CommandLineTest {
                 "--data-path",
                 "mmap");
         assertUsage(
+                "--spin is 1001, expected 0 to 1000 (see 'erofs-ublk add --help')",
+                "add",
+                "--spin",
+                "1001",
+                "--blobs",
+                "x");
+        assertUsage(
                 "--data-path goes with --backend ublk (see 'erofs-ublk add --help')",
                 "add",
                 "--blobs",

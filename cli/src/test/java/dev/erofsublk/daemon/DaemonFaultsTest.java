@@ -88,6 +88,7 @@ class DaemonFaultsTest {
                 Recovery.REISSUE,
                 false,
                 DataPath.AUTO,
+                0,
                 false,
                 DeviceSpec.DEFAULT_TIMEOUT,
                 DeviceSpec.DEFAULT_DEAD_TIMEOUT,

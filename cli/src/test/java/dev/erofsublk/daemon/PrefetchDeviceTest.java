@@ -95,6 +95,7 @@ class PrefetchDeviceTest {
                 Recovery.REISSUE,
                 false,
                 DataPath.AUTO,
+                0,
                 false,
                 DeviceSpec.DEFAULT_TIMEOUT,
                 DeviceSpec.DEFAULT_DEAD_TIMEOUT,

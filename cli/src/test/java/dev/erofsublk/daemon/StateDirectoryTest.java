@@ -59,6 +59,7 @@ class StateDirectoryTest {
                         Recovery.FAIL_IO,
                         false,
                         id.backend() == Backend.NBD ? DataPath.AUTO : DataPath.DIRECT,
+                        id.backend() == Backend.NBD ? 0 : 50,
                         true,
                         7,
                         70,

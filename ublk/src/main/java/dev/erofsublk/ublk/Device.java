@@ -35,6 +35,9 @@ public final class Device implements AutoCloseable {
     /** The kernel's readahead for EROFS is twice this (see {@link Parameters}). */
     private static final int OPTIMAL_IO_SHIFT = 18;
 
+    /** Most that {@link #spin} takes: longer than any processor needs to wake up. */
+    public static final int MAX_SPIN_MICROS = 1000;
+
     private static final int PAGE_SHIFT = Integer.numberOfTrailingZeros(Linux.PAGE_SIZE);
     private static final long QUEUE_STACK_BYTES = 256 << 10;
     private static final int NODE_TRIES = 1000;
@@ -71,6 +74,7 @@ public final class Device implements AutoCloseable {
     private int fd = -1;
     private int event = -1;
     private volatile boolean suspicious;
+    private volatile long spinNanos;
     private boolean released;
     private boolean closed;
 
@@ -291,6 +295,7 @@ public final class Device implements AutoCloseable {
             prepareThread(queueId);
             Queue queue = Queue.open(fd, info, queueId, space, files, counter, event);
             queue.suspect(suspicious);
+            queue.spin(spinNanos);
             threadIds[queueId] = Linux.threadId();
             synchronized (queues) {
                 queues[queueId] = queue;
@@ -398,6 +403,23 @@ public final class Device implements AutoCloseable {
             for (Queue queue : queues) {
                 if (queue != null) {
                     queue.suspect(suspect);
+                }
+            }
+        }
+    }
+
+    /**
+     * Lets each queue look out for requests before it sleeps until there is one: faster for readers that wait for one read
+     * before the next, at the price of a processor while they read (docs/hot-path.md). With one processor nothing happens.
+     *
+     * @param micros for how long at most, 0 to {@link #MAX_SPIN_MICROS}; 0 to sleep at once
+     */
+    public void spin(int micros) {
+        spinNanos = Runtime.getRuntime().availableProcessors() == 1 ? 0 : micros * 1000L;
+        synchronized (queues) {
+            for (Queue queue : queues) {
+                if (queue != null) {
+                    queue.spin(spinNanos);
                 }
             }
         }

@@ -52,6 +52,8 @@ abstract sealed class Queue implements AutoCloseable permits DirectQueue, ZeroCo
     private boolean awake;
     private boolean aborted;
     private Runnable onAbort = () -> {};
+    private final Spin spin = new Spin();
+    private volatile long spinNanos;
     private int turns;
     private int turnRequests;
 
@@ -176,7 +178,15 @@ abstract sealed class Queue implements AutoCloseable permits DirectQueue, ZeroCo
 
     /** One system call and what it brought; a method of its own, so that C2 compiles it as such and not as a loop body. */
     private void turn() throws LinuxException {
-        ring.submitAndWait(1);
+        if (spinNanos == 0) {
+            ring.submitAndWait(1);
+        } else {
+            ring.submitAndWait(0);
+            if (ring.ready() == 0) {
+                spin.await(ring, spinNanos);
+                ring.submitAndWait(1);
+            }
+        }
         int ready = ring.ready();
         boolean timed = (++turns & QueueCounters.SAMPLE_TURNS - 1) == 0;
         long start = timed ? System.nanoTime() : 0;
@@ -305,6 +315,11 @@ abstract sealed class Queue implements AutoCloseable permits DirectQueue, ZeroCo
 
     /** Takes the completion of an entry that the data path has submitted. */
     abstract void completed(long userData, int result) throws LinuxException;
+
+    /** Looks out for requests for {@code nanos} before it sleeps until there is one; from any thread. */
+    final void spin(long nanos) {
+        spinNanos = nanos;
+    }
 
     /** From now on, or no longer, asks before each commit whether the bytes are there; from any thread. */
     abstract void suspect(boolean suspect);

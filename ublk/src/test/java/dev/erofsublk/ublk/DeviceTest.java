@@ -407,20 +407,52 @@ class DeviceTest {
     @Test
     void queueThreadsAreMarkedAsIoFlushers() throws Exception {
         Device device = serve(fileOf(1 << 20), 1, 16);
-        long flags = 0;
+        // PF_MEMALLOC_NOIO | PF_LOCAL_THROTTLE, include/linux/sched.h
+        assertThat(queueStat(device, 9) & 0x00180000).isEqualTo(0x00180000);
+    }
+
+    /** Field {@code field} of proc(5)'s stat, counted from 1, of the thread of the first queue. */
+    private static long queueStat(Device device, int field) throws IOException {
         try (var tasks = Files.list(Path.of("/proc/self/task"))) {
             for (Path task : tasks.toList()) {
                 if (Files.readString(task.resolve("comm"))
                         .strip()
                         .equals("ublk" + device.info().id() + "-q0")) {
-                    // proc(5): field 9 of stat; PF_MEMALLOC_NOIO | PF_LOCAL_THROTTLE, include/linux/sched.h
                     String stat = Files.readString(task.resolve("stat"));
-                    flags = Long.parseLong(
-                            stat.substring(stat.lastIndexOf(')') + 2).split(" ")[6]);
+                    return Long.parseLong(
+                            stat.substring(stat.lastIndexOf(')') + 2).split(" ")[field - 3]);
                 }
             }
         }
-        assertThat(flags & 0x00180000).isEqualTo(0x00180000);
+        throw new AssertionError("no thread of queue 0");
+    }
+
+    @Test
+    void aQueueThatSpinsServesTheSameAndSleepsWhenNothingComes() throws Exception {
+        FlatImage flat = fileOf(1 << 20);
+        byte[] content = Files.readAllBytes(dir.resolve("file"));
+        Device device = serve(flat, 1, 16);
+        device.spin(Device.MAX_SPIN_MICROS);
+        int fd = Linux.open(device.info().blockPath(), Linux.O_RDONLY | Linux.O_DIRECT);
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment got = arena.allocate(4096, 4096);
+            for (int round = 0; round < 8; round++) {
+                for (int offset = 0; offset < content.length; offset += 4096) {
+                    assertThat(Linux.read(fd, got, offset)).isEqualTo(4096);
+                    assertThat(got.mismatch(MemorySegment.ofArray(content).asSlice(offset, 4096)))
+                            .isEqualTo(-1);
+                }
+            }
+        } finally {
+            Linux.close(fd);
+        }
+        long used = Long.MAX_VALUE;
+        for (int tries = 0; tries < 20 && used > 2; tries++) {
+            long before = queueStat(device, 14) + queueStat(device, 15);
+            Thread.sleep(200);
+            used = queueStat(device, 14) + queueStat(device, 15) - before;
+        }
+        assertThat(used).as("hundredths of a second of processor time in 20").isLessThan(3);
     }
 
     private static DeviceOptions options(int id, int queues, int depth) {

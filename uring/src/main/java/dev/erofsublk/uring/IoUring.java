@@ -20,6 +20,8 @@ public final class IoUring {
     public static final int IORING_SETUP_SUBMIT_ALL = 1 << 7;
     /** 5.19: no interrupt to run completions; they run when the task enters the kernel next. */
     public static final int IORING_SETUP_COOP_TASKRUN = 1 << 8;
+    /** 5.19: the submission ring tells whether there is work to run; see {@link Ring#isWorkDue}. */
+    public static final int IORING_SETUP_TASKRUN_FLAG = 1 << 9;
     /** 5.19: 128-byte SQEs, which every ublk control command needs. */
     public static final int IORING_SETUP_SQE128 = 1 << 10;
     /** 6.0: only one task submits. */
@@ -30,6 +32,9 @@ public final class IoUring {
     public static final int IORING_SETUP_CQSIZE = 1 << 3;
 
     static final int IORING_FEAT_SINGLE_MMAP = 1;
+    /** Bit of the submission ring's flags: completions wait to be made. */
+    static final int IORING_SQ_TASKRUN = 1 << 2;
+
     static final int IORING_ENTER_GETEVENTS = 1;
     static final int IORING_ENTER_REGISTERED_RING = 1 << 4;
     static final int IORING_REGISTER_FILES = 2;
@@ -46,6 +51,7 @@ public final class IoUring {
     public static final int QUEUE_SETUP = IORING_SETUP_SINGLE_ISSUER
             | IORING_SETUP_DEFER_TASKRUN
             | IORING_SETUP_COOP_TASKRUN
+            | IORING_SETUP_TASKRUN_FLAG
             | IORING_SETUP_SUBMIT_ALL;
 
     private IoUring() {}

@@ -36,6 +36,7 @@ public final class Ring implements AutoCloseable {
     private static final VarHandle INT = ValueLayout.JAVA_INT.varHandle();
     private static final int RSRC_REGISTER_BYTES = 32;
     private static final int[] FLAGS_A_KERNEL_MAY_LACK = {
+        IoUring.IORING_SETUP_TASKRUN_FLAG, // before those that it needs one of
         IoUring.IORING_SETUP_DEFER_TASKRUN,
         IoUring.IORING_SETUP_SINGLE_ISSUER,
         IoUring.IORING_SETUP_COOP_TASKRUN,
@@ -56,6 +57,7 @@ public final class Ring implements AutoCloseable {
     private final int sqeShift;
     private final long sqHeadAt;
     private final long sqTailAt;
+    private final long sqFlagsAt;
     private int sqTail;
     private int sqSubmitted; // the kernel's head as last read: all entries before it are free again
     private int enterFd;
@@ -90,6 +92,7 @@ public final class Ring implements AutoCloseable {
         cqes = ring.asSlice(RingParams.cq(params, RingParams.CQ_CQES), (long) Cqe.BYTES * cqEntries);
         sqHeadAt = RingParams.sq(params, RingParams.SQ_HEAD);
         sqTailAt = RingParams.sq(params, RingParams.SQ_TAIL);
+        sqFlagsAt = RingParams.sq(params, RingParams.SQ_FLAGS);
         cqHeadAt = RingParams.cq(params, RingParams.CQ_HEAD);
         cqTailAt = RingParams.cq(params, RingParams.CQ_TAIL);
         int sqArrayAt = RingParams.sq(params, RingParams.SQ_ARRAY);
@@ -333,6 +336,15 @@ public final class Ring implements AutoCloseable {
         int before = sqSubmitted;
         sqSubmitted = (int) INT.getAcquire(ring, sqHeadAt);
         return sqSubmitted - before;
+    }
+
+    /**
+     * Whether the kernel has completions to make, which it does in the next {@link #submitAndWait}; that would not sleep.
+     * Always false where {@link IoUring#IORING_SETUP_TASKRUN_FLAG} was not granted.
+     */
+    public boolean isWorkDue() {
+        // Opaque: read anew each time. What it announces is ordered by the system call that follows.
+        return ((int) INT.getOpaque(ring, sqFlagsAt) & IoUring.IORING_SQ_TASKRUN) != 0;
     }
 
     /** How many completions can be read now. */

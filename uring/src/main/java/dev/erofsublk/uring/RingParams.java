@@ -29,6 +29,7 @@ final class RingParams {
     static final int SQ_HEAD = 0;
 
     static final int SQ_TAIL = 4;
+    static final int SQ_FLAGS = 16;
     static final int SQ_ARRAY = 24;
 
     /** Offsets inside {@code io_cqring_offsets}. */

@@ -175,6 +175,27 @@ class RingTest {
     }
 
     @Test
+    void aRingTellsThatThereIsWorkWithoutACall() throws Exception {
+        int event = Linux.event();
+        try (Ring ring = Ring.create(4, IoUring.QUEUE_SETUP)) {
+            long at = ring.nextSqe();
+            Sqe.opcode(ring.sqes(), at, IoUring.IORING_OP_POLL_ADD);
+            Sqe.fd(ring.sqes(), at, event);
+            Sqe.pollEvents(ring.sqes(), at, Linux.POLLIN);
+            ring.submitAndWait(0);
+            assertThat(ring.isWorkDue()).isFalse();
+            Linux.raise(event);
+            assertThat(ring.isWorkDue()).isEqualTo((ring.flags() & IoUring.IORING_SETUP_TASKRUN_FLAG) != 0);
+            assertThat(ring.ready()).isZero();
+            ring.submitAndWait(1);
+            assertThat(ring.ready()).isEqualTo(1);
+            assertThat(ring.isWorkDue()).isFalse();
+        } finally {
+            Linux.close(event);
+        }
+    }
+
+    @Test
     void anImpossibleRingNamesCallAndArguments() {
         assertThatThrownBy(() -> Ring.create(1_000_000, 0))
                 .isInstanceOf(LinuxException.class)
