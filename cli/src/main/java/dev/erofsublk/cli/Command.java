@@ -38,7 +38,7 @@ abstract class Command implements Callable<Integer> {
 
     /** An option with a value of a type that picocli knows: a number, a string, a path or an enum. */
     final <T> Option<T> option(String names, Class<T> type, String label, String description) {
-        return add(described(names, description).paramLabel(label).type(type));
+        return add(described(names, label, description).type(type));
     }
 
     /** An option with a value that {@code converter} understands. */
@@ -53,16 +53,12 @@ abstract class Command implements Callable<Integer> {
 
     private static OptionSpec.Builder converted(
             String names, ITypeConverter<?> converter, String label, String description) {
-        return described(names, description)
-                .paramLabel(label)
-                .type(Object.class)
-                .converters(converter);
+        return described(names, label, description).type(Object.class).converters(converter);
     }
 
     /** An option that may be repeated. */
     final <T> Option<List<T>> list(String names, Class<T> type, String label, String description) {
-        return add(
-                described(names, description).paramLabel(label).type(List.class).auxiliaryTypes(type));
+        return add(described(names, label, description).type(List.class).auxiliaryTypes(type));
     }
 
     /** @param names one, or a short one and a long one with a comma and a space between them */
@@ -72,6 +68,10 @@ abstract class Command implements Callable<Integer> {
                 ? OptionSpec.builder(names)
                 : OptionSpec.builder(names.substring(0, comma), names.substring(comma + 2));
         return option.description(description);
+    }
+
+    private static OptionSpec.Builder described(String names, String label, String description) {
+        return described(names, description).paramLabel(label);
     }
 
     private <T> Option<T> add(OptionSpec.Builder builder) {

@@ -35,8 +35,7 @@ final class DelCommand extends Command {
 
     @Override
     public Integer call() throws IOException {
-        DeviceId one = id.value();
-        List<DeviceId> ids = one != null ? List.of(one) : all();
+        List<DeviceId> ids = id.isGiven() ? List.of(id.given()) : all();
         Deletion deletion = new Deletion(force.isGiven(), async.isGiven());
         List<String> failures = new ArrayList<>();
         for (DeviceId each : ids) {

@@ -38,11 +38,10 @@ final class ExplainCommand extends Command {
     public Integer call() throws IOException {
         try (Image image = source.open()) {
             ErofsFileSystem fs = ErofsSource.open(image);
-            Long number = sector.value();
-            if (number != null) {
-                explainSector(fs, number);
+            if (sector.isGiven()) {
+                explainSector(fs, sector.given());
             } else {
-                explainPath(fs, path.or("/"));
+                explainPath(fs, path.given());
             }
         }
         return 0;

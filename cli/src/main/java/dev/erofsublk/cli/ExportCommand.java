@@ -49,30 +49,28 @@ final class ExportCommand extends Command {
         Salt salt = verity.salt().orElse(null);
         refuse(salt != null && !raw.isGiven(), "--verity goes with --raw: the tree needs a file of its own");
         try (Image image = source.open()) {
-            Path out = raw.value();
-            if (out != null && salt != null) {
-                exportWithTree(image, out, salt);
+            if (salt != null) {
+                exportWithTree(image, raw.given(), salt);
             } else {
-                write(image.flat());
+                write(image.flat(), force.isGiven());
             }
         }
         return 0;
     }
 
-    private void write(FlatImage flat) throws IOException {
-        boolean replace = force.isGiven();
-        Path out = vmdkDescriptor.value();
-        if (out != null) {
-            VmdkDescriptorWriter.write(flat, out, replace);
+    /** Writes the one format that was asked for. */
+    private void write(FlatImage flat, boolean replace) throws IOException {
+        if (vmdkDescriptor.isGiven()) {
+            VmdkDescriptorWriter.write(flat, vmdkDescriptor.given(), replace);
             return;
         }
         try (ProgressLine progress = new ProgressLine("writing", flat.size())) {
-            if ((out = vmdk.value()) != null) {
-                VmdkStreamWriter.write(flat, out, replace, COMPRESSION, progress);
-            } else if ((out = vhd.value()) != null) {
-                VhdWriter.write(flat, out, replace, progress);
-            } else if ((out = raw.value()) != null) {
-                RawExport.write(flat, out, replace, progress);
+            if (vmdk.isGiven()) {
+                VmdkStreamWriter.write(flat, vmdk.given(), replace, COMPRESSION, progress);
+            } else if (vhd.isGiven()) {
+                VhdWriter.write(flat, vhd.given(), replace, progress);
+            } else {
+                RawExport.write(flat, raw.given(), replace, progress);
             }
         }
     }

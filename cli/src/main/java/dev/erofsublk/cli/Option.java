@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Model.ArgSpec;
 
@@ -20,6 +21,11 @@ record Option<T>(ArgSpec spec) {
     @Nullable
     T value() {
         return spec.getValue();
+    }
+
+    /** What was given, where it is known that something was. */
+    T given() {
+        return Objects.requireNonNull(value());
     }
 
     /** What was given, or else {@code ifAbsent}. */

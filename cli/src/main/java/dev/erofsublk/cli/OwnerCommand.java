@@ -7,7 +7,6 @@ import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.DeviceInfo;
 import dev.erofsublk.ublk.Feature;
 import java.io.IOException;
-import java.util.Objects;
 
 /** For udev, which makes the nodes of an unprivileged device its user's: only the kernel knows who that is. */
 final class OwnerCommand extends Command {
@@ -23,7 +22,7 @@ final class OwnerCommand extends Command {
 
     @Override
     public Integer call() throws IOException {
-        DeviceId device = Objects.requireNonNull(id.value());
+        DeviceId device = id.given();
         if (device.backend() != Backend.UBLK) {
             throw new CommandException("device " + device + " is not of ublk");
         }

@@ -24,8 +24,8 @@ final class RecoverCommand extends Command {
     public Integer call() throws IOException, InterruptedException {
         log.apply();
         JsonObject request = new JsonObject().put("command", "recover");
-        DeviceId one = id.value();
-        if (one != null) {
+        if (id.isGiven()) {
+            DeviceId one = id.given();
             request.put("backend", one.backend().toString()).put("id", one.number());
         }
         DaemonLauncher.ask(request, answer -> {

@@ -18,6 +18,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -294,10 +295,10 @@ public final class Device implements AutoCloseable {
         try {
             prepareThread(queueId);
             Queue queue = Queue.open(fd, info, queueId, space, files, counter, event);
-            queue.suspect(suspicious);
-            queue.spin(spinNanos);
             threadIds[queueId] = Linux.threadId();
-            synchronized (queues) {
+            synchronized (queues) { // with the device's word in force, which may be changed from here on
+                queue.suspect(suspicious);
+                queue.spin(spinNanos);
                 queues[queueId] = queue;
             }
             ready = true;
@@ -399,10 +400,14 @@ public final class Device implements AutoCloseable {
      */
     public void suspect(boolean suspect) {
         suspicious = suspect;
+        tellQueues(queue -> queue.suspect(suspect));
+    }
+
+    private void tellQueues(Consumer<Queue> word) {
         synchronized (queues) {
             for (Queue queue : queues) {
                 if (queue != null) {
-                    queue.suspect(suspect);
+                    word.accept(queue);
                 }
             }
         }
@@ -415,14 +420,9 @@ public final class Device implements AutoCloseable {
      * @param micros for how long at most, 0 to {@link #MAX_SPIN_MICROS}; 0 to sleep at once
      */
     public void spin(int micros) {
-        spinNanos = Runtime.getRuntime().availableProcessors() == 1 ? 0 : micros * 1000L;
-        synchronized (queues) {
-            for (Queue queue : queues) {
-                if (queue != null) {
-                    queue.spin(spinNanos);
-                }
-            }
-        }
+        long nanos = Runtime.getRuntime().availableProcessors() == 1 ? 0 : micros * 1000L;
+        spinNanos = nanos;
+        tellQueues(queue -> queue.spin(nanos));
     }
 
     /**

@@ -128,7 +128,6 @@ class ZeroCopyTest {
         Device device = serve(flat, 2, 8);
         Random random = new Random(seed);
         for (int flag : new int[] {Linux.O_DIRECT, 0}) {
-            int fd = Linux.open(device.info().blockPath(), Linux.O_RDONLY | flag);
             try (Arena arena = Arena.ofConfined()) {
                 MemorySegment served = arena.allocate(MAX_READ, 4096);
                 MemorySegment expected = arena.allocate(MAX_READ, 4096);
@@ -138,19 +137,26 @@ class ZeroCopyTest {
                     length = (int) Math.min(length, flat.size() - offset);
                     MemorySegment got = served.asSlice(0, length);
                     got.fill((byte) 0x5a);
-                    assertThat(Linux.read(fd, got, offset)).isEqualTo(length);
+                    assertThat(readOnce(device, flag, got, offset)).isEqualTo(length);
                     flat.read(offset, expected.asSlice(0, length));
                     assertThat(got.mismatch(expected.asSlice(0, length)))
                             .as("seed %d, flag %o, read of %d at %d", seed, flag, length, offset)
                             .isEqualTo(-1);
                 }
-            } finally {
-                Linux.close(fd);
             }
         }
-        // of the reads that are not direct, the page cache answers some
-        assertThat(device.counters().requests()).isGreaterThanOrEqualTo(300);
+        assertThat(device.counters().requests()).isGreaterThanOrEqualTo(600);
         assertThat(device.counters().errors()).isZero();
+    }
+
+    /** With the device open for this only: the last close takes its page cache along, which would answer some reads. */
+    private static int readOnce(Device device, int flag, MemorySegment target, long offset) throws IOException {
+        int fd = Linux.open(device.info().blockPath(), Linux.O_RDONLY | flag);
+        try {
+            return (int) Linux.read(fd, target, offset);
+        } finally {
+            Linux.close(fd);
+        }
     }
 
     @Test
