@@ -72,10 +72,9 @@ final class DaemonLauncher {
             throws IOException, InterruptedException {
         Log.to(state.log());
         DaemonProcess process = new DaemonProcess(state, new DaemonProcess.Options(List.of(), false, true, null));
-        process.serve(lock, ready -> {
-            answer.accept(ask(ready, request)
-                    .orElseThrow(() -> new CommandException("the daemon of this process does not listen")));
-            ReadySignal.detach(ready.log());
+        process.serve(lock, daemon -> {
+            answer.accept(daemon.perform(request));
+            ReadySignal.detach(state.log());
         });
     }
 }

@@ -159,14 +159,14 @@ final class ExplainCommand extends Command {
     private void print(Map<String, Object> head, String name, List<Map<String, Object>> rows) throws IOException {
         if (json.isGiven()) {
             JsonOutput.print(out -> {
-                out.writeStartObject();
+                out.beginObject();
                 JsonOutput.writeFields(out, head);
-                out.writeArrayFieldStart(name);
+                out.name(name).beginArray();
                 for (Map<String, Object> row : rows) {
                     JsonOutput.writeRow(out, row);
                 }
-                out.writeEndArray();
-                out.writeEndObject();
+                out.endArray();
+                out.endObject();
             });
             return;
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
-import com.fasterxml.jackson.core.JsonGenerator;
+import com.google.gson.stream.JsonWriter;
 import dev.erofsublk.ublk.ControlDevice;
 import dev.erofsublk.ublk.Feature;
 import java.io.IOException;
@@ -19,9 +19,9 @@ final class FeaturesCommand extends Command {
         long features = ask();
         if (json.isGiven()) {
             JsonOutput.print(out -> {
-                out.writeStartObject();
+                out.beginObject();
                 write(out, "features", features);
-                out.writeEndObject();
+                out.endObject();
             });
             return 0;
         }
@@ -41,12 +41,12 @@ final class FeaturesCommand extends Command {
         }
     }
 
-    static void write(JsonGenerator out, String field, long flags) throws IOException {
-        out.writeArrayFieldStart(field);
+    static void write(JsonWriter out, String field, long flags) throws IOException {
+        out.name(field).beginArray();
         for (Feature feature : Feature.of(flags)) {
-            out.writeString(feature.name());
+            out.value(feature.name());
         }
-        out.writeEndArray();
-        out.writeStringField(field + "_hex", "0x" + Long.toHexString(flags));
+        out.endArray();
+        out.name(field + "_hex").value("0x" + Long.toHexString(flags));
     }
 }

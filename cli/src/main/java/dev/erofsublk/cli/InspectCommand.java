@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
-import com.fasterxml.jackson.core.JsonGenerator;
+import com.google.gson.stream.JsonWriter;
 import dev.erofsublk.composer.Description;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FlatImage;
@@ -83,31 +83,31 @@ final class InspectCommand extends Command {
         return ".".repeat(from) + mark.repeat(to - from) + ".".repeat(BAR - to);
     }
 
-    private static void writeJson(JsonGenerator out, Image image, Description description) throws IOException {
+    private static void writeJson(JsonWriter out, Image image, Description description) throws IOException {
         FlatImage flat = image.flat();
-        out.writeStartObject();
-        out.writeStringField("format", image.format());
-        out.writeNumberField("size", flat.size());
-        out.writeNumberField("block_size", flat.blockSize());
+        out.beginObject();
+        out.name("format").value(image.format());
+        out.name("size").value(flat.size());
+        out.name("block_size").value(flat.blockSize());
         for (Map.Entry<String, List<Map<String, Object>>> section :
                 description.sections().entrySet()) {
-            out.writeArrayFieldStart(section.getKey());
+            out.name(section.getKey()).beginArray();
             for (Map<String, Object> row : section.getValue()) {
                 JsonOutput.writeRow(out, row);
             }
-            out.writeEndArray();
+            out.endArray();
         }
-        out.writeArrayFieldStart("extents");
+        out.name("extents").beginArray();
         for (int i = 0; i < flat.extentCount(); i++) {
             Extent extent = flat.extent(i);
-            out.writeStartObject();
-            out.writeNumberField("start", extent.start());
-            out.writeNumberField("length", extent.length());
-            out.writeStringField("source", extent.source().name());
-            out.writeNumberField("source_offset", extent.sourceOffset());
-            out.writeEndObject();
+            out.beginObject();
+            out.name("start").value(extent.start());
+            out.name("length").value(extent.length());
+            out.name("source").value(extent.source().name());
+            out.name("source_offset").value(extent.sourceOffset());
+            out.endObject();
         }
-        out.writeEndArray();
-        out.writeEndObject();
+        out.endArray();
+        out.endObject();
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
-import com.fasterxml.jackson.core.JsonFactory;
-import com.fasterxml.jackson.core.JsonGenerator;
-import com.fasterxml.jackson.core.util.DefaultPrettyPrinter;
+import com.google.gson.stream.JsonWriter;
 import java.io.IOException;
+import java.io.OutputStreamWriter;
+import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.Map;
 
@@ -13,49 +13,47 @@ final class JsonOutput {
     /** Writes one value. */
     @FunctionalInterface
     interface Body {
-        void write(JsonGenerator out) throws IOException;
+        void write(JsonWriter out) throws IOException;
     }
 
     private JsonOutput() {}
 
     static void print(Body body) throws IOException {
-        try (JsonGenerator out = new JsonFactory()
-                .createGenerator(System.out)
-                .disable(JsonGenerator.Feature.AUTO_CLOSE_TARGET)
-                .setPrettyPrinter(new DefaultPrettyPrinter())) {
-            body.write(out);
-        }
+        JsonWriter out = new JsonWriter(new OutputStreamWriter(System.out, StandardCharsets.UTF_8));
+        out.setIndent("  ");
+        body.write(out);
+        out.flush();
         System.out.println();
     }
 
     /** Writes named values as an object. */
-    static void writeRow(JsonGenerator out, Map<String, Object> row) throws IOException {
-        out.writeStartObject();
+    static void writeRow(JsonWriter out, Map<String, Object> row) throws IOException {
+        out.beginObject();
         writeFields(out, row);
-        out.writeEndObject();
+        out.endObject();
     }
 
     /** Writes named values into the object that is open. */
-    static void writeFields(JsonGenerator out, Map<String, Object> row) throws IOException {
+    static void writeFields(JsonWriter out, Map<String, Object> row) throws IOException {
         for (Map.Entry<String, Object> field : row.entrySet()) {
-            out.writeFieldName(field.getKey());
+            out.name(field.getKey());
             writeValue(out, field.getValue());
         }
     }
 
-    private static void writeValue(JsonGenerator out, Object value) throws IOException {
+    private static void writeValue(JsonWriter out, Object value) throws IOException {
         switch (value) {
-            case Integer n -> out.writeNumber(n);
-            case Long n -> out.writeNumber(n);
-            case Boolean b -> out.writeBoolean(b);
+            case Integer n -> out.value(n);
+            case Long n -> out.value(n);
+            case Boolean b -> out.value(b);
             case List<?> list -> {
-                out.writeStartArray();
+                out.beginArray();
                 for (Object each : list) {
                     writeValue(out, each);
                 }
-                out.writeEndArray();
+                out.endArray();
             }
-            default -> out.writeString(value.toString());
+            default -> out.value(value.toString());
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.cli;
 
-import com.fasterxml.jackson.core.JsonGenerator;
+import com.google.gson.stream.JsonWriter;
 import dev.erofsublk.daemon.Backend;
 import dev.erofsublk.daemon.Backends;
 import dev.erofsublk.daemon.ControlClient;
@@ -184,39 +184,39 @@ final class ListCommand extends Command {
         return entry.daemon == null || entry.size == 0 ? 0 : entry.daemon.number("resident") * 100 / entry.size;
     }
 
-    private static void writeJson(JsonGenerator out, List<Entry> entries) throws IOException {
-        out.writeStartArray();
+    private static void writeJson(JsonWriter out, List<Entry> entries) throws IOException {
+        out.beginArray();
         for (Entry entry : entries) {
-            out.writeStartObject();
-            out.writeNumberField("id", entry.id.number());
-            out.writeStringField("device", entry.id.path());
-            out.writeStringField("backend", entry.id.backend().toString());
-            out.writeStringField("state", entry.state.name());
-            out.writeNumberField("size", entry.size);
-            out.writeNumberField("block_size", entry.blockSize);
-            out.writeBooleanField("read_only", entry.readOnly);
-            out.writeNumberField("queues", entry.queues);
-            out.writeNumberField("depth", entry.depth);
-            out.writeNumberField("max_io_bytes", entry.maxIoBytes);
-            out.writeNumberField("pid", entry.state == DeviceState.LIVE ? entry.pid : -1);
+            out.beginObject();
+            out.name("id").value(entry.id.number());
+            out.name("device").value(entry.id.path());
+            out.name("backend").value(entry.id.backend().toString());
+            out.name("state").value(entry.state.name());
+            out.name("size").value(entry.size);
+            out.name("block_size").value(entry.blockSize);
+            out.name("read_only").value(entry.readOnly);
+            out.name("queues").value(entry.queues);
+            out.name("depth").value(entry.depth);
+            out.name("max_io_bytes").value(entry.maxIoBytes);
+            out.name("pid").value(entry.state == DeviceState.LIVE ? entry.pid : -1);
             if (entry.ublk != null) {
-                out.writeNumberField("owner_uid", entry.ublk.ownerUid());
-                out.writeStringField("data_path", entry.ublk.dataPath().toString());
+                out.name("owner_uid").value(entry.ublk.ownerUid());
+                out.name("data_path").value(entry.ublk.dataPath().toString());
                 FeaturesCommand.write(out, "flags", entry.ublk.flags());
             }
             if (entry.daemon != null) {
-                out.writeStringField("source", entry.daemon.string("source"));
-                out.writeNumberField("requests", entry.daemon.number("requests"));
-                out.writeNumberField("bytes", entry.daemon.number("bytes"));
-                out.writeNumberField("errors", entry.daemon.number("errors"));
-                out.writeNumberField("cold_reads", entry.daemon.number("cold_reads"));
-                out.writeNumberField("resident", entry.daemon.number("resident"));
+                out.name("source").value(entry.daemon.string("source"));
+                out.name("requests").value(entry.daemon.number("requests"));
+                out.name("bytes").value(entry.daemon.number("bytes"));
+                out.name("errors").value(entry.daemon.number("errors"));
+                out.name("cold_reads").value(entry.daemon.number("cold_reads"));
+                out.name("resident").value(entry.daemon.number("resident"));
                 if (entry.daemon.has("prefetch_left")) { // a daemon of before does not tell
-                    out.writeNumberField("prefetch_left", entry.daemon.number("prefetch_left"));
+                    out.name("prefetch_left").value(entry.daemon.number("prefetch_left"));
                 }
             }
-            out.writeEndObject();
+            out.endObject();
         }
-        out.writeEndArray();
+        out.endArray();
     }
 }

@@ -20,6 +20,7 @@ final class ReadySignal {
     static final String VARIABLE = "EROFS_UBLK_READY_FD";
 
     private static int fd = -1;
+    private static boolean detached;
 
     private ReadySignal() {}
 
@@ -31,12 +32,17 @@ final class ReadySignal {
         return new ReadySignal();
     }
 
+    /** Whether this process has let its command go on, and lives by itself. */
+    boolean isDetached() {
+        return detached;
+    }
+
     /** Whether somebody waits for this process to say that it is ready. */
     static boolean isAwaited() {
         return fd >= 0;
     }
 
-    /** Tells the status, once; later calls do nothing. */
+    /** Tells the status, once; later calls do nothing. The command goes on when this process has ended, too. */
     void send(int status) {
         sendStatus(status);
     }
@@ -50,7 +56,6 @@ final class ReadySignal {
         } catch (IOException gone) {
             // The command was killed; the device is served all the same.
         }
-        Linux.close(fd);
         fd = -1;
     }
 
@@ -66,7 +71,10 @@ final class ReadySignal {
         redirect(log.toString(), 1, Linux.O_RDWR | Linux.O_APPEND);
         redirect(log.toString(), 2, Linux.O_RDWR | Linux.O_APPEND);
         Linux.changeDirectory("/");
+        int pipe = fd;
         sendStatus(0);
+        Linux.close(pipe); // whose end the command waits for
+        detached = true;
     }
 
     private static void redirect(String path, int target, int flags) throws LinuxException {

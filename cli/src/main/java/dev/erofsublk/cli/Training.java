@@ -7,8 +7,10 @@ import dev.erofsublk.composer.erofs.DeviceSlot;
 import dev.erofsublk.composer.erofs.Superblock;
 import dev.erofsublk.composer.erofs.fs.Inode;
 import dev.erofsublk.composer.source.ImageSource;
+import dev.erofsublk.daemon.ControlClient;
 import dev.erofsublk.daemon.MappedImage;
 import dev.erofsublk.daemon.SourceSpec;
+import dev.erofsublk.daemon.StateDirectory;
 import dev.erofsublk.uring.IoUring;
 import dev.erofsublk.uring.Ring;
 import dev.erofsublk.uring.Sqe;
@@ -19,7 +21,12 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
+import java.util.concurrent.locks.LockSupport;
+import java.util.jar.JarEntry;
+import java.util.jar.JarFile;
 
 /**
  * A run for the JDK's AOT cache (JEP 514) to learn from: goes through what the commands do before a device is there, so
@@ -32,7 +39,7 @@ final class Training {
 
     private Training() {}
 
-    public static void main(String[] args) throws IOException {
+    public static void main(String[] args) throws IOException, ClassNotFoundException {
         PrintStream out = System.out;
         System.setOut(new PrintStream(PrintStream.nullOutputStream(), false, out.charset()));
         System.setErr(System.out);
@@ -52,11 +59,52 @@ final class Training {
                 new SourceSpec(new ImageSource(null, meta, List.of(blob), null, null, List.of(), null)))) {
             image.require(true);
         }
+        trainDaemon();
         Files.delete(meta);
         Files.delete(blob);
         Files.delete(dir);
         trainRing();
+        load(
+                "dev/erofsublk/uring",
+                "dev/erofsublk/composer",
+                "dev/erofsublk/composer/trace",
+                "dev/erofsublk/composer/verity",
+                "dev/erofsublk/ublk",
+                "dev/erofsublk/daemon",
+                "com/google/gson/stream");
         System.exit(0); // as every command ends; the JVM takes a logger for that
+    }
+
+    /** One that refuses whatever it is asked for: that is all there is without ublk. */
+    private static void trainDaemon() throws IOException {
+        Thread.ofPlatform().daemon().start(() -> Main.execute("serve"));
+        StateDirectory state = StateDirectory.ofUser();
+        for (int tries = 0; ControlClient.connect(state).isEmpty() && tries < 1000; tries++) {
+            LockSupport.parkNanos(10_000_000);
+        }
+        Main.execute("list");
+        Main.execute("add", "--image", "/nonexistent");
+    }
+
+    /** What nothing here comes to, as it takes a device: else these classes would be read from the jar, after its directory. */
+    private static void load(String... packages) throws IOException, ClassNotFoundException {
+        Path jar = Path.of(Training.class
+                .getProtectionDomain()
+                .getCodeSource()
+                .getLocation()
+                .getPath());
+        try (JarFile file = new JarFile(jar.toFile())) {
+            for (JarEntry entry : Collections.list(file.entries())) {
+                String name = entry.getName();
+                int end = name.lastIndexOf('/');
+                if (name.endsWith(".class") && Arrays.asList(packages).contains(name.substring(0, end))) {
+                    Class.forName(
+                            name.substring(0, name.length() - ".class".length()).replace('/', '.'),
+                            false,
+                            Training.class.getClassLoader());
+                }
+            }
+        }
     }
 
     private static void trainRing() throws IOException {

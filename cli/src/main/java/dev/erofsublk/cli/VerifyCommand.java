@@ -121,22 +121,22 @@ final class VerifyCommand extends Command {
     private void report() throws IOException {
         if (json.isGiven()) {
             JsonOutput.print(out -> {
-                out.writeStartObject();
-                out.writeBooleanField("ok", problems.isEmpty());
-                out.writeFieldName("checked");
+                out.beginObject();
+                out.name("ok").value(problems.isEmpty());
+                out.name("checked");
                 JsonOutput.writeRow(out, checked);
-                out.writeArrayFieldStart("problems");
+                out.name("problems").beginArray();
                 for (WalkReport.Problem problem : problems) {
-                    out.writeStartObject();
+                    out.beginObject();
                     if (!problem.path().isEmpty()) {
-                        out.writeStringField("path", problem.path());
+                        out.name("path").value(problem.path());
                     }
-                    out.writeStringField("message", problem.message());
-                    out.writeEndObject();
+                    out.name("message").value(problem.message());
+                    out.endObject();
                 }
-                out.writeEndArray();
-                out.writeNumberField("more_problems", more);
-                out.writeEndObject();
+                out.endArray();
+                out.name("more_problems").value(more);
+                out.endObject();
             });
             return;
         }

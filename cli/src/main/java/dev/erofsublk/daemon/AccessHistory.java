@@ -44,7 +44,7 @@ public final class AccessHistory implements AutoCloseable {
      * @throws IOException if a trace cannot be read or is not of this image, or if none could be written
      */
     public static AccessHistory open(TraceFiles files, Image image, AddressSpace space) throws IOException {
-        if (files.equals(TraceFiles.NONE)) {
+        if (files.isNone()) {
             return new AccessHistory(new ImageIdentity("", "", 0), null, null);
         }
         ImageIdentity identity = ImageIdentity.of(image);
@@ -57,7 +57,7 @@ public final class AccessHistory implements AutoCloseable {
 
     /** As {@link #open} for a device that is taken over: goes on with the recording, and without what is missing. */
     static AccessHistory reopen(TraceFiles files, Image image, AddressSpace space) {
-        if (files.equals(TraceFiles.NONE)) {
+        if (files.isNone()) {
             return new AccessHistory(new ImageIdentity("", "", 0), null, null);
         }
         ImageIdentity identity = ImageIdentity.of(image);

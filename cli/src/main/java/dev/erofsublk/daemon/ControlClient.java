@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
+import dev.erofsublk.uring.Sockets;
 import java.io.EOFException;
 import java.io.IOException;
-import java.net.UnixDomainSocketAddress;
-import java.nio.ByteBuffer;
-import java.nio.channels.Channels;
-import java.nio.channels.SocketChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -17,13 +14,13 @@ import java.util.Optional;
 public final class ControlClient implements AutoCloseable {
     private static final Duration PATIENCE = Duration.ofMinutes(2);
 
-    private final SocketChannel channel;
+    private final Peer daemon;
     private final LineReader lines;
     private volatile boolean gaveUp;
 
-    private ControlClient(SocketChannel channel) {
-        this.channel = channel;
-        lines = new LineReader(Channels.newInputStream(channel));
+    private ControlClient(Peer daemon) {
+        this.daemon = daemon;
+        lines = new LineReader(daemon);
     }
 
     /** Connects to the daemon of {@code state}; nothing where none listens. */
@@ -33,7 +30,7 @@ public final class ControlClient implements AutoCloseable {
             return Optional.empty();
         }
         try {
-            return Optional.of(new ControlClient(SocketChannel.open(UnixDomainSocketAddress.of(socket))));
+            return Optional.of(new ControlClient(new Peer(Sockets.connect(socket))));
         } catch (IOException e) {
             return Optional.empty();
         }
@@ -80,20 +77,15 @@ public final class ControlClient implements AutoCloseable {
         try {
             Thread.sleep(patience);
             gaveUp = true;
-            channel.close();
+            daemon.hangUp();
         } catch (InterruptedException answered) {
             // as it should be
-        } catch (IOException e) {
-            // it is of no use any more
         }
     }
 
     private JsonObject exchange(JsonObject request) throws IOException {
-        ByteBuffer bytes = ByteBuffer.wrap((request + "\n").getBytes(StandardCharsets.UTF_8));
         try {
-            while (bytes.hasRemaining()) {
-                channel.write(bytes);
-            }
+            daemon.send((request + "\n").getBytes(StandardCharsets.UTF_8));
         } catch (IOException refused) {
             Log.debug("control: %s", refused.getMessage()); // and why is to be read, if the daemon had time to say it
         }
@@ -105,7 +97,7 @@ public final class ControlClient implements AutoCloseable {
     }
 
     @Override
-    public void close() throws IOException {
-        channel.close();
+    public void close() {
+        daemon.close();
     }
 }

@@ -27,7 +27,7 @@ final class ControlProtocol {
     ControlServer.Answer answer(String line) {
         try {
             JsonObject request = JsonObject.parse(line);
-            String text = answer(request).put("ok", true).toString();
+            String text = perform(request).put("ok", true).toString();
             return new ControlServer.Answer(text, afterwards(request.string("command")));
         } catch (Daemon.ClosingException e) {
             return ControlServer.Answer.of(new JsonObject()
@@ -43,7 +43,8 @@ final class ControlProtocol {
         }
     }
 
-    private JsonObject answer(JsonObject request) throws IOException {
+    /** Does what {@code request} says. */
+    JsonObject perform(JsonObject request) throws IOException {
         String command = request.string("command");
         return switch (command) {
             case "ping" ->

@@ -1,23 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
+import dev.erofsublk.uring.Errno;
+import dev.erofsublk.uring.Linux;
+import dev.erofsublk.uring.Sockets;
 import java.io.IOException;
-import java.net.StandardProtocolFamily;
-import java.net.UnixDomainSocketAddress;
-import java.nio.ByteBuffer;
-import java.nio.channels.Channels;
-import java.nio.channels.ClosedChannelException;
-import java.nio.channels.ServerSocketChannel;
-import java.nio.channels.SocketChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
-import java.nio.file.attribute.UserPrincipal;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
-import jdk.net.ExtendedSocketOptions;
 
 /**
  * Listens on the control socket: one request a line, one answer a line (docs/control-protocol.md).
@@ -45,16 +39,16 @@ final class ControlServer implements AutoCloseable {
     }
 
     private final Path path;
-    private final ServerSocketChannel server;
-    private final UserPrincipal owner;
+    private final int listener;
+    private final int owner = Linux.effectiveUserId();
     private final Function<String, Answer> handler;
     private final Semaphore connections = new Semaphore(MAX_CONNECTIONS);
+    private volatile boolean closed;
 
-    private ControlServer(Path path, ServerSocketChannel server, Function<String, Answer> handler) throws IOException {
+    private ControlServer(Path path, int listener, Function<String, Answer> handler) {
         this.path = path;
-        this.server = server;
+        this.listener = listener;
         this.handler = handler;
-        owner = Files.getOwner(path);
     }
 
     /**
@@ -64,42 +58,52 @@ final class ControlServer implements AutoCloseable {
      */
     static ControlServer open(Path path, Function<String, Answer> handler) throws IOException {
         Files.deleteIfExists(path); // of a daemon that is dead: we have its lock
-        ServerSocketChannel channel = ServerSocketChannel.open(StandardProtocolFamily.UNIX);
+        int listener = Sockets.listen(path, MAX_CONNECTIONS);
         try {
-            channel.bind(UnixDomainSocketAddress.of(path));
             Files.setPosixFilePermissions(path, PosixFilePermissions.fromString("rw-------"));
-            ControlServer server = new ControlServer(path, channel, handler);
+            ControlServer server = new ControlServer(path, listener, handler);
             Thread.ofPlatform().name("control").daemon().stackSize(STACK_BYTES).start(server::acceptAll);
             return server;
         } catch (IOException | RuntimeException e) {
-            channel.close();
+            Linux.close(listener);
             throw e;
         }
     }
 
     private void acceptAll() {
-        while (server.isOpen()) {
-            try {
-                admit(server.accept());
-            } catch (ClosedChannelException e) {
+        while (true) {
+            int peer = Sockets.accept(listener);
+            if (closed) {
+                Linux.close(peer);
+                Linux.close(listener);
                 return;
-            } catch (IOException e) {
+            }
+            if (peer >= 0) {
+                admit(peer);
+            } else if (!isOfOnePeer(-peer)) {
                 // No descriptors left: devices do not need any, and somebody may close some.
-                Log.error("control: cannot accept: %s", e.getMessage());
+                Log.error("control: cannot accept: %s", Errno.message(-peer));
                 pause();
             }
         }
     }
 
-    private void admit(SocketChannel peer) throws IOException {
+    /** Whether an error of accept(2) says something of one peer only, and the next may be well. */
+    private static boolean isOfOnePeer(int errno) {
+        return errno == Errno.EINTR || errno == Errno.ECONNABORTED;
+    }
+
+    private void admit(int fd) {
         if (!isAdmitted()) {
-            try (peer) {
+            try (Peer peer = new Peer(fd)) {
                 answer(peer, failure(MAX_CONNECTIONS + " connections are open already, the most there may be").line);
+            } catch (IOException e) {
+                Log.debug("control: a peer left: %s", e.getMessage());
             }
             return;
         }
         Thread.ofPlatform().name("control-peer").daemon().stackSize(STACK_BYTES).start(() -> {
-            try (peer) {
+            try (Peer peer = new Peer(fd)) {
                 converse(peer);
             } catch (IOException e) {
                 Log.debug("control: a peer left: %s", e.getMessage());
@@ -126,14 +130,14 @@ final class ControlServer implements AutoCloseable {
         }
     }
 
-    private void converse(SocketChannel peer) throws IOException {
-        UserPrincipal user = peer.getOption(ExtendedSocketOptions.SO_PEERCRED).user();
-        if (!user.equals(owner) && !user.getName().equals("root")) {
-            Log.warn("control: refused user %s", user.getName());
-            answer(peer, failure("user " + user.getName() + " may not control this daemon").line);
+    private void converse(Peer peer) throws IOException {
+        int user = peer.user();
+        if (user != owner && user != 0) {
+            Log.warn("control: refused user id %d", user);
+            answer(peer, failure("user id " + user + " may not control this daemon").line);
             return;
         }
-        LineReader lines = new LineReader(Channels.newInputStream(peer));
+        LineReader lines = new LineReader(peer);
         while (true) {
             String line;
             try {
@@ -158,16 +162,14 @@ final class ControlServer implements AutoCloseable {
         return Answer.of(new JsonObject().put("ok", false).put("error", message).toString());
     }
 
-    private static void answer(SocketChannel peer, String line) throws IOException {
-        ByteBuffer bytes = ByteBuffer.wrap((line + "\n").getBytes(StandardCharsets.UTF_8));
-        while (bytes.hasRemaining()) {
-            peer.write(bytes);
-        }
+    private static void answer(Peer peer, String line) throws IOException {
+        peer.send((line + "\n").getBytes(StandardCharsets.UTF_8));
     }
 
     @Override
     public void close() throws IOException {
         Files.deleteIfExists(path);
-        server.close();
+        closed = true;
+        Sockets.shutdown(listener);
     }
 }

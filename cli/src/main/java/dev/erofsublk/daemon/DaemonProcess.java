@@ -39,11 +39,22 @@ public final class DaemonProcess {
             boolean endsWithLastDevice,
             @Nullable InetSocketAddress metrics) {}
 
+    /** What a daemon is asked to do. */
+    @FunctionalInterface
+    public interface Requests {
+        /** Does what {@code request} says (docs/control-protocol.md). */
+        JsonObject perform(JsonObject request) throws IOException;
+    }
+
     /** What to do once the daemon serves, for example to add the first device. */
     @FunctionalInterface
     public interface Start {
-        /** Called once; requests through the socket of {@code state} are answered by then. */
-        void ready(StateDirectory state) throws IOException;
+        /**
+         * Called once; requests through the socket are answered by then.
+         *
+         * @param daemon for requests of this process, which need not go through the socket
+         */
+        void ready(Requests daemon) throws IOException;
     }
 
     public DaemonProcess(StateDirectory state, Options options) throws IOException {
@@ -132,7 +143,7 @@ public final class DaemonProcess {
         try (ControlServer server = ControlServer.open(state.socket(), protocol::answer)) {
             Thread hook = new Thread(() -> end(daemon, server), "shutdown");
             Runtime.getRuntime().addShutdownHook(hook);
-            start.ready(state);
+            start.ready(protocol::perform);
             ServiceManager.ready("serving");
             daemon.awaitEnd();
             Runtime.getRuntime().removeShutdownHook(hook);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
-import java.util.Comparator;
 import java.util.Optional;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -15,8 +14,6 @@ public record DeviceId(Backend backend, int number) implements Comparable<Device
     public static final int MAX_NUMBER = (1 << 20) - 1;
 
     private static final Pattern NAME = Pattern.compile("(?:/dev/)?(ublkb|nbd|)(\\d{1,7})");
-    private static final Comparator<DeviceId> ORDER =
-            Comparator.comparing(DeviceId::backend).thenComparingInt(DeviceId::number);
 
     static DeviceId ublk(int number) {
         return new DeviceId(Backend.UBLK, number);
@@ -43,7 +40,8 @@ public record DeviceId(Backend backend, int number) implements Comparable<Device
 
     @Override
     public int compareTo(DeviceId other) {
-        return ORDER.compare(this, other);
+        int order = backend.compareTo(other.backend);
+        return order != 0 ? order : Integer.compare(number, other.number);
     }
 
     @Override

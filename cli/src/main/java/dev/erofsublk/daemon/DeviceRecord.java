@@ -4,7 +4,7 @@ package dev.erofsublk.daemon;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.composer.Image;
 import dev.erofsublk.composer.trace.ImageIdentity;
-import java.security.SecureRandom;
+import dev.erofsublk.uring.Linux;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
@@ -26,10 +26,8 @@ record DeviceRecord(
     /** The upper half of every token of this program, "eUbk". */
     private static final long MAGIC = 0x6555626bL << 32;
 
-    private static final SecureRandom RANDOM = new SecureRandom();
-
     static long newToken() {
-        return MAGIC | Integer.toUnsignedLong(RANDOM.nextInt());
+        return MAGIC | Linux.random() >>> Integer.SIZE;
     }
 
     /** Whether a device with this token was made by this program. */

@@ -3,6 +3,7 @@ package dev.erofsublk.daemon;
 
 import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.FlatImage;
+import dev.erofsublk.composer.Source;
 import dev.erofsublk.uring.FileStatus;
 import java.util.ArrayList;
 import java.util.List;
@@ -33,11 +34,13 @@ record FileIdentity(String path, long device, long inode, long size, long modifi
 
     /** Those of a device that are files of a user; a hash tree made for it is none. */
     static List<Blob> blobs(FlatImage image) {
-        return image.sources().stream()
-                .filter(Blob.class::isInstance)
-                .map(Blob.class::cast)
-                .filter(blob -> !blob.isOwn())
-                .toList();
+        List<Blob> blobs = new ArrayList<>();
+        for (Source source : image.sources()) {
+            if (source instanceof Blob blob && !blob.isOwn()) {
+                blobs.add(blob);
+            }
+        }
+        return blobs;
     }
 
     /** How {@code now} differs from this, in words; nothing if it does not. */

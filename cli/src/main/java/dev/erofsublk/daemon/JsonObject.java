@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.daemon;
 
-import com.fasterxml.jackson.core.JsonFactory;
-import com.fasterxml.jackson.core.JsonFactoryBuilder;
-import com.fasterxml.jackson.core.JsonGenerator;
-import com.fasterxml.jackson.core.JsonParser;
-import com.fasterxml.jackson.core.JsonProcessingException;
-import com.fasterxml.jackson.core.JsonToken;
-import com.fasterxml.jackson.core.StreamReadConstraints;
-import com.fasterxml.jackson.core.StreamReadFeature;
+import com.google.gson.Strictness;
+import com.google.gson.stream.JsonReader;
+import com.google.gson.stream.JsonToken;
+import com.google.gson.stream.JsonWriter;
+import com.google.gson.stream.MalformedJsonException;
+import java.io.EOFException;
 import java.io.IOException;
+import java.io.StringReader;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -30,16 +31,10 @@ public final class JsonObject {
     /** Characters of a text: room for the longest table of blobs that an image has, with paths of 60 characters. */
     public static final int MAX_CHARACTERS = 4 << 20;
 
-    private static final JsonFactory FACTORY = new JsonFactoryBuilder()
-            .streamReadConstraints(StreamReadConstraints.builder()
-                    .maxNestingDepth(8)
-                    .maxStringLength(8192)
-                    .maxNameLength(256)
-                    .maxNumberLength(20)
-                    .maxDocumentLength(MAX_CHARACTERS)
-                    .build())
-            .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
-            .build();
+    private static final int MAX_DEPTH = 8;
+    private static final int MAX_NAME_CHARACTERS = 256;
+    private static final int MAX_STRING_CHARACTERS = 8192;
+    private static final int MAX_NUMBER_CHARACTERS = 20;
 
     private final Map<String, Object> fields;
 
@@ -53,67 +48,111 @@ public final class JsonObject {
 
     /** Reads exactly one object. */
     public static JsonObject parse(String text) throws DaemonException {
-        try (JsonParser parser = FACTORY.createParser(text)) {
-            if (parser.nextToken() != JsonToken.START_OBJECT) {
+        if (text.length() > MAX_CHARACTERS) {
+            throw new DaemonException(
+                    "not JSON: %d characters, expected at most %d".formatted(text.length(), MAX_CHARACTERS));
+        }
+        JsonReader reader = new JsonReader(new StringReader(text));
+        reader.setStrictness(Strictness.STRICT);
+        reader.setNestingLimit(MAX_DEPTH);
+        try {
+            if (reader.peek() != JsonToken.BEGIN_OBJECT) {
                 throw new DaemonException("not JSON: expected an object");
             }
-            JsonObject object = object(parser);
-            if (parser.nextToken() != null) {
+            JsonObject object = object(reader);
+            if (!isAtEnd(reader)) {
                 throw new DaemonException("not JSON: expected nothing behind the object");
             }
             return object;
         } catch (DaemonException e) {
             throw e;
-        } catch (JsonProcessingException e) {
-            throw new DaemonException("not JSON: " + e.getOriginalMessage());
-        } catch (IOException e) {
-            throw new DaemonException("not JSON: " + e.getMessage());
+        } catch (EOFException e) {
+            throw new DaemonException("not JSON: it ends too early");
+        } catch (IOException e) { // whose text is for programmers
+            throw new DaemonException("not JSON of at most %d levels, at %s".formatted(MAX_DEPTH, reader.getPath()));
         }
     }
 
-    private static JsonObject object(JsonParser parser) throws IOException {
+    private static boolean isAtEnd(JsonReader reader) throws IOException {
+        try {
+            return reader.peek() == JsonToken.END_DOCUMENT;
+        } catch (MalformedJsonException more) {
+            return false;
+        }
+    }
+
+    private static JsonObject object(JsonReader reader) throws IOException {
         JsonObject object = new JsonObject();
-        while (parser.nextToken() == JsonToken.FIELD_NAME) {
-            String name = parser.currentName();
-            parser.nextToken();
-            Object value = value(parser);
+        Set<String> names = new HashSet<>();
+        reader.beginObject();
+        while (reader.hasNext()) {
+            String name = bounded("a name", reader.nextName(), MAX_NAME_CHARACTERS);
+            if (!names.add(name)) {
+                throw new DaemonException("not usable: there are two fields \"%s\"".formatted(name));
+            }
+            Object value = value(reader);
             if (value != null) {
                 object.fields.put(name, value); // null is the same as absent
             }
         }
+        reader.endObject();
         return object;
     }
 
-    private static @Nullable Object value(JsonParser parser) throws IOException {
-        return switch (parser.currentToken()) {
-            case START_OBJECT -> object(parser);
-            case START_ARRAY -> array(parser);
-            case VALUE_STRING -> parser.getText();
-            case VALUE_NUMBER_INT -> parser.getLongValue();
-            case VALUE_NUMBER_FLOAT -> parser.getDoubleValue();
-            case VALUE_TRUE -> true;
-            case VALUE_FALSE -> false;
-            case VALUE_NULL -> null;
-            default -> throw new DaemonException("not JSON: " + parser.currentToken());
+    private static @Nullable Object value(JsonReader reader) throws IOException {
+        return switch (reader.peek()) {
+            case BEGIN_OBJECT -> object(reader);
+            case BEGIN_ARRAY -> array(reader);
+            case STRING -> bounded("a string", reader.nextString(), MAX_STRING_CHARACTERS);
+            case NUMBER -> longOrDouble(reader.nextString());
+            case BOOLEAN -> reader.nextBoolean();
+            case NULL -> {
+                reader.nextNull();
+                yield null;
+            }
+            default -> throw new DaemonException("not JSON: " + reader.peek());
         };
     }
 
-    private static List<Object> array(JsonParser parser) throws IOException {
+    private static List<Object> array(JsonReader reader) throws IOException {
         List<Object> list = new ArrayList<>();
-        while (parser.nextToken() != JsonToken.END_ARRAY) {
-            Object value = value(parser);
+        reader.beginArray();
+        while (reader.hasNext()) {
+            Object value = value(reader);
             if (value == null) {
                 throw new DaemonException("not usable: null in an array");
             }
             list.add(value);
         }
+        reader.endArray();
         return list;
+    }
+
+    /** Whole numbers as such, which is what every field that is asked for has. */
+    private static Object longOrDouble(String digits) throws DaemonException {
+        bounded("a number", digits, MAX_NUMBER_CHARACTERS);
+        boolean whole = digits.indexOf('.') < 0 && digits.indexOf('e') < 0 && digits.indexOf('E') < 0;
+        try {
+            return whole ? (Object) Long.parseLong(digits) : (Object) Double.parseDouble(digits);
+        } catch (NumberFormatException e) {
+            throw new DaemonException("not usable: a number of more than 64 bits, " + digits);
+        }
+    }
+
+    private static String bounded(String what, String text, int most) throws DaemonException {
+        if (text.length() > most) {
+            throw new DaemonException(
+                    "not usable: %s of %d characters, expected at most %d".formatted(what, text.length(), most));
+        }
+        return text;
     }
 
     /** Sets a field to a string, a number, a boolean, a {@link JsonObject} or a list of them; null leaves it out. */
     public JsonObject put(String name, @Nullable Object value) {
         if (value != null) {
-            fields.put(name, value);
+            fields.put(
+                    name,
+                    value instanceof Integer whole ? (Object) whole.longValue() : value); // as if it had been read
         }
         return this;
     }
@@ -203,30 +242,30 @@ public final class JsonObject {
     }
 
     /** Writes it into {@code out} as a value. */
-    public void write(JsonGenerator out) throws IOException {
-        out.writeStartObject();
+    public void write(JsonWriter out) throws IOException {
+        out.beginObject();
         for (Map.Entry<String, Object> field : fields.entrySet()) {
-            out.writeFieldName(field.getKey());
+            out.name(field.getKey());
             write(out, field.getValue());
         }
-        out.writeEndObject();
+        out.endObject();
     }
 
-    private static void write(JsonGenerator out, Object value) throws IOException {
-        switch (value) {
-            case JsonObject object -> object.write(out);
-            case List<?> list -> {
-                out.writeStartArray();
-                for (Object element : list) {
-                    write(out, element);
-                }
-                out.writeEndArray();
+    private static void write(JsonWriter out, Object value) throws IOException {
+        if (value instanceof JsonObject object) {
+            object.write(out);
+        } else if (value instanceof List<?> list) {
+            out.beginArray();
+            for (Object element : list) {
+                write(out, element);
             }
-            case Integer number -> out.writeNumber(number);
-            case Long number -> out.writeNumber(number);
-            case Double number -> out.writeNumber(number);
-            case Boolean truth -> out.writeBoolean(truth);
-            default -> out.writeString(value.toString());
+            out.endArray();
+        } else if (value instanceof Number number) {
+            out.value(number);
+        } else if (value instanceof Boolean truth) {
+            out.value(truth);
+        } else {
+            out.value(value.toString());
         }
     }
 
@@ -234,8 +273,8 @@ public final class JsonObject {
     @Override
     public String toString() {
         StringWriter text = new StringWriter();
-        try (JsonGenerator out = FACTORY.createGenerator(text)) {
-            write(out);
+        try {
+            write(new JsonWriter(text));
         } catch (IOException e) {
             throw new UncheckedIOException(e); // a StringWriter does not fail
         }

@@ -24,6 +24,11 @@ public record TraceFiles(@Nullable Path record, @Nullable Path prefetch) {
         return path == null ? null : path.toAbsolutePath().normalize();
     }
 
+    /** Whether nothing is recorded or brought in. */
+    boolean isNone() {
+        return record == null && prefetch == null;
+    }
+
     void addTo(JsonObject json) {
         json.put("record_trace", record == null ? null : record.toString())
                 .put("prefetch", prefetch == null ? null : prefetch.toString());

@@ -4,7 +4,7 @@ package dev.erofsublk.cli;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatCode;
 
-import com.fasterxml.jackson.core.JsonFactory;
+import com.google.gson.JsonParser;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.TestImages.Kind;
 import dev.erofsublk.composer.Zeros;
@@ -187,7 +187,7 @@ class ImageCommandsTest {
         Outcome json = run(more.toArray(String[]::new));
         assertThat(json.status).isEqualTo(1);
         assertJson(json.out);
-        assertThat(json.out).contains("\"ok\" : false").contains("\"path\" : \"/data/l1-");
+        assertThat(json.out).contains("\"ok\": false").contains("\"path\": \"/data/l1-");
     }
 
     @Test
@@ -249,11 +249,13 @@ class ImageCommandsTest {
     void explainLeadsFromPathToSectorAndBack() throws Exception {
         Outcome path = run("explain", Kind.B, "--path", "/data/l2-4096", "--json");
         assertJson(path.out);
-        String sector = path.out.replaceAll("(?s).*\"sector\" : (\\d+).*", "$1");
+        String sector = path.out.replaceAll("(?s).*\"sector\": (\\d+).*", "$1");
         assertThat(path.out).contains("slot 2, ").contains(Kind.B.blobs().get(1).toString());
         Outcome back = run("explain", Kind.B, "--sector", sector, "--json");
         assertJson(back.out);
-        assertThat(back.out).contains("\"paths\" : [ \"/data/l2-4096\" ]").contains("slot 2, ");
+        assertThat(back.out)
+                .containsPattern("\"paths\": \\[\\s+\"/data/l2-4096\"\\s+]")
+                .contains("slot 2, ");
         Outcome text = run("explain", Kind.B, "--sector", sector);
         assertThat(text.out).containsPattern("source +" + Kind.B.blobs().get(1)).contains("/data/l2-4096");
     }
@@ -300,14 +302,7 @@ class ImageCommandsTest {
     }
 
     private static void assertJson(String text) {
-        assertThatCode(() -> {
-                    try (var parser = new JsonFactory().createParser(text)) {
-                        while (parser.nextToken() != null) {
-                            parser.currentToken();
-                        }
-                    }
-                })
-                .doesNotThrowAnyException();
+        assertThatCode(() -> JsonParser.parseString(text)).doesNotThrowAnyException();
     }
 
     private static Outcome run(String command, Kind kind, String... more) {

@@ -82,7 +82,7 @@ class MountTest {
                 .isEqualTo("LIVE");
         assertThat(Path.of("/proc", second.get(6))).as("the server").exists();
         Outcome json = run("erofs-ublk", "list", "--json", "-n", "3");
-        assertThat(json.out).contains("\"device\" : \"/dev/ublkb3\"").contains("\"depth\" : 32");
+        assertThat(json.out).contains("\"device\": \"/dev/ublkb3\"").contains("\"depth\": 32");
     }
 
     @Test

@@ -71,9 +71,9 @@ class NbdMountTest {
         Path mnt = mount("/dev/nbd5");
         first.destroyForcibly().waitFor();
         assertThat(run("erofs-ublk", "list", "--json", "-n", "nbd5").out)
-                .contains("\"device\" : \"/dev/nbd5\"")
-                .contains("\"backend\" : \"nbd\"")
-                .contains("\"state\" : \"QUIESCED\"");
+                .contains("\"device\": \"/dev/nbd5\"")
+                .contains("\"backend\": \"nbd\"")
+                .contains("\"state\": \"QUIESCED\"");
         Process second = serve(options);
         assertMountedEquals(mnt, Kind.A);
         assertThat(run("umount", mnt.toString()).status).isZero();

@@ -73,7 +73,7 @@ class ControlProtocolTest {
         assertRefused("x", "not JSON");
         assertRefused("[]", "not JSON: expected an object");
         assertRefused("{} {}", "not JSON: expected nothing behind the object");
-        assertRefused("{\"command\":\"list\",\"command\":\"list\"}", "not JSON: Duplicate field 'command'");
+        assertRefused("{\"command\":\"list\",\"command\":\"list\"}", "not usable: there are two fields \"command\"");
         assertRefused("{}", "field \"command\" is missing, expected a string");
         assertRefused("{\"command\":7}", "field \"command\" is 7, expected a string");
         assertRefused("{\"command\":\"dance\"}", "field \"command\" is dance, expected ping, add,");
@@ -96,7 +96,10 @@ class ControlProtocolTest {
         assertRefused("{\"command\":\"add\",\"source\":{\"image\":\"/nowhere/x\"}}", "/nowhere/x");
         assertRefused("[".repeat(5000), "not JSON");
         assertRefused("{\"a\":".repeat(5000), "not JSON");
-        assertRefused("{\"command\":\"" + "x".repeat(10_000) + "\"}", "not JSON");
+        assertRefused("{\"command\":\"" + "x".repeat(10_000) + "\"}", "a string of 10000 characters, expected");
+        assertRefused("{\"command\":99999999999999999999}", "a number of more than 64 bits, 99999999999999999999");
+        assertRefused("{\"command\":1e999999999999999999999}", "a number of 23 characters, expected at most 20");
+        assertRefused("{\"command\":\"list\"", "not JSON: it ends too early");
     }
 
     private void assertRefused(String request, String error) throws Exception {

@@ -5,7 +5,6 @@ import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import dev.erofsublk.uring.Sysctl;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -401,9 +400,11 @@ public final class AddressSpace implements AutoCloseable {
         /** Half of what {@code vm.max_map_count} leaves: the other half is for the JVM and for further devices. */
         private static long mapBudget() throws IOException {
             long limit = Sysctl.number("vm/max_map_count");
-            try (var maps = Files.lines(Path.of("/proc/self/maps"), StandardCharsets.ISO_8859_1)) {
-                return (limit - maps.count()) / 2;
+            int maps = 0;
+            for (byte each : Files.readAllBytes(Path.of("/proc/self/maps"))) {
+                maps += each == '\n' ? 1 : 0;
             }
+            return (limit - maps) / 2;
         }
 
         private void placeInSpan(Extent extent) throws IOException {
@@ -466,12 +467,7 @@ public final class AddressSpace implements AutoCloseable {
         }
 
         private static Blob file(Source source) {
-            return switch (source) {
-                case Blob blob -> blob;
-                case Decoded decoded -> decoded.cache();
-                case Bytes bytes -> throw new IllegalArgumentException(bytes.name() + " is not a file");
-                case Zeros zeros -> throw new IllegalArgumentException(zeros.name() + " is not a file");
-            };
+            return source instanceof Decoded decoded ? decoded.cache() : (Blob) source;
         }
 
         void unmap() {

@@ -39,6 +39,8 @@ public final class Sockets {
     public static final int SO_SNDBUF = 7;
     public static final int SO_KEEPALIVE = 9;
     public static final int SO_DOMAIN = 39;
+    private static final int SO_PEERCRED = 17;
+    private static final int UCRED_BYTES = 12; // linux/socket.h, struct ucred: pid, uid, gid
     public static final int IPPROTO_TCP = 6;
     public static final int TCP_NODELAY = 1;
     private static final int SOCK_CLOEXEC = 02000000;
@@ -192,6 +194,26 @@ public final class Sockets {
             v.set(JAVA_INT, 4, 4);
             long r = Syscall.call(Syscall.GETSOCKOPT, fd, SOL_SOCKET, SO_DOMAIN, v.address(), v.address() + 4, 0);
             return r < 0 ? -1 : v.get(JAVA_INT, 0);
+        }
+    }
+
+    /** The user who connected a unix socket, or who made it listen: as it was then. */
+    public static int peerUser(int fd) throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment credentials = arena.allocate(UCRED_BYTES + 4L, 4);
+            credentials.set(JAVA_INT, UCRED_BYTES, UCRED_BYTES);
+            Linux.checked(
+                    Syscall.call(
+                            Syscall.GETSOCKOPT,
+                            fd,
+                            SOL_SOCKET,
+                            SO_PEERCRED,
+                            credentials.address(),
+                            credentials.address() + UCRED_BYTES,
+                            0),
+                    "getsockopt",
+                    "SO_PEERCRED");
+            return credentials.get(JAVA_INT, 4);
         }
     }
 

@@ -64,6 +64,7 @@ final class Syscall {
     static final int DUP3 = AARCH64 ? 24 : 292;
     static final int SENDMMSG = AARCH64 ? 269 : 307;
     static final int RENAMEAT2 = AARCH64 ? 276 : 316;
+    static final int GETRANDOM = AARCH64 ? 278 : 318;
     static final int MEMFD_CREATE = AARCH64 ? 279 : 319;
     static final int COPY_FILE_RANGE = AARCH64 ? 285 : 326;
     static final int STATX = AARCH64 ? 291 : 332;
@@ -72,16 +73,19 @@ final class Syscall {
     static final int IO_URING_REGISTER = 427;
     static final int OPENAT2 = 437;
 
+    private static final Linker LINKER = Linker.nativeLinker();
+    private static final MemorySegment SYSCALL =
+            LINKER.defaultLookup().find("syscall").orElseThrow();
+    /** Not bound to the function's address, which takes the JVM three more classes made at start-up, 12 ms (benchmarks/footprint). */
     private static final MethodHandle HANDLE = link();
+
     private static final ThreadLocal<MemorySegment> STATE = ThreadLocal.withInitial(() -> newState(Arena.ofAuto()));
 
     private Syscall() {}
 
     @SuppressWarnings("restricted") // what this class is for
     private static MethodHandle link() {
-        Linker linker = Linker.nativeLinker();
-        return linker.downcallHandle(
-                linker.defaultLookup().find("syscall").orElseThrow(),
+        return LINKER.downcallHandle(
                 FunctionDescriptor.of(
                         JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG),
                 Linker.Option.firstVariadicArg(1),
@@ -107,7 +111,7 @@ final class Syscall {
     static long call(MemorySegment state, int number, long a, long b, long c, long d, long e, long f) {
         long result;
         try {
-            result = (long) HANDLE.invokeExact(state, (long) number, a, b, c, d, e, f);
+            result = (long) HANDLE.invokeExact(SYSCALL, state, (long) number, a, b, c, d, e, f);
         } catch (Throwable impossible) {
             throw new AssertionError(impossible); // a downcall throws nothing of its own
         }

@@ -54,12 +54,13 @@ public final class ImageCheck implements AutoCloseable {
     }
 
     private static @Nullable ErofsImage composed(Image image) {
-        return switch (image) {
-            case ErofsImage erofs -> erofs;
-            case RafsImage rafs -> rafs.erofs();
-            case VerityImage verity -> composed(verity.image());
-            default -> null;
-        };
+        if (image instanceof VerityImage verity) {
+            return composed(verity.image());
+        }
+        if (image instanceof RafsImage rafs) {
+            return rafs.erofs();
+        }
+        return image instanceof ErofsImage erofs ? erofs : null;
     }
 
     /**
