@@ -6,7 +6,7 @@ RUN = '/tmp/run'
 FIO = ('fio --name=job --readonly --direct=1 --ioengine=io_uring --fixedbufs --registerfiles --nonvectored=1 --norandommap'
        ' --randrepeat=0 --invalidate=0 --thread --time_based --group_reporting --disable_slat=1 --disable_bw_measurement=1'
        ' --output-format=json --rw=randread --bs=4k').split()
-JOBS = {'4k QD1': '1', '4k QD32': '32'}
+JOBS = {'4k QD1': '1', '4k QD32': '32'} # the depth, and perhaps more options
 
 
 def call(**request):
@@ -43,7 +43,7 @@ def cpu_ns(process):
 
 
 def fio(device, depth, runtime):
-    done = subprocess.run(FIO + [f'--filename={device}', f'--iodepth={depth}', f'--runtime={runtime}ms'],
+    done = subprocess.run(FIO + [f'--filename={device}', *f'--iodepth={depth}'.split(), f'--runtime={runtime}ms'],
                           check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(done[done.index('{'):])['jobs'][0]['read']
 

@@ -32,6 +32,7 @@ public final class BareDevice {
                 AddressSpace space = AddressSpace.map(image);
                 ControlDevice control = ControlDevice.open();
                 Device device = Device.start(control, space, options)) {
+            device.spin(Device.SPIN_AUTO); // as add does
             System.out.println(device.info().blockPath());
             device.awaitStopped();
         }

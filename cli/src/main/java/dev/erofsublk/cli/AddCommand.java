@@ -69,10 +69,11 @@ final class AddCommand extends Command {
 
     private final Option<Integer> spin = option(
             "--spin",
-            Integer.class,
+            text -> text.equals("auto") ? Device.SPIN_AUTO : Integer.parseInt(text),
             "MICROSECONDS",
-            "How long a queue looks out for requests before it sleeps, 0 to 1000: faster for one read after the other,"
-                    + " and costs a processor while there are reads. Default: 0.");
+            "How long a queue looks out for requests before it sleeps, 0 to 1000, or auto, the default: as long as it"
+                    + " takes here to wake a reader and to be woken by it. 0 saves processor time where reads need not"
+                    + " be fast.");
 
     private final VerityOptions verity = new VerityOptions(this);
 
@@ -170,7 +171,9 @@ final class AddCommand extends Command {
     }
 
     private int spin() {
-        return checked("--spin", spin, 0, 0, Device.MAX_SPIN_MICROS);
+        return spin.or(Device.SPIN_AUTO) == Device.SPIN_AUTO
+                ? Device.SPIN_AUTO
+                : checked("--spin", spin, 0, 0, Device.MAX_SPIN_MICROS);
     }
 
     private TraceFiles trace() {

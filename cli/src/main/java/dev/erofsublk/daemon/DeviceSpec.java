@@ -18,7 +18,8 @@ import java.util.Locale;
  * @param recovery what becomes of the device when its server dies
  * @param unprivileged whether it belongs to a user without {@code CAP_SYS_ADMIN}; only of ublk
  * @param dataPath how the bytes of a read get into it; only of ublk
- * @param spin microseconds that a queue looks out for requests before it sleeps, 0 to 1000; only of ublk
+ * @param spin microseconds that a queue looks out for requests before it sleeps, 0 to 1000, or {@link Device#SPIN_AUTO}; only of
+ *     ublk
  * @param verify whether all content is to be compared with the image's digests before the device is made
  * @param timeout only of nbd: seconds that the driver waits for an answer before it asks again; also the pause that
  *     readers notice when their server dies
@@ -59,7 +60,7 @@ public record DeviceSpec(
                 .put("recovery", recovery.name().toLowerCase(Locale.ROOT))
                 .put("unprivileged", unprivileged)
                 .put("data_path", dataPath.toString())
-                .put("spin", spin)
+                .put("spin", spin == Device.SPIN_AUTO ? null : spin)
                 .put("verify", verify)
                 .put("timeout", timeout)
                 .put("dead_timeout", deadTimeout);
@@ -88,7 +89,7 @@ public record DeviceSpec(
                 recovery(json.optionalString("recovery").orElse("reissue")),
                 json.bool("unprivileged", false),
                 dataPath,
-                json.integer("spin", 0, nbd ? 0 : Device.MAX_SPIN_MICROS, 0),
+                json.integer("spin", 0, nbd ? 0 : Device.MAX_SPIN_MICROS, Device.SPIN_AUTO),
                 json.bool("verify", false),
                 json.integer("timeout", 1, MAX_TIMEOUT, DEFAULT_TIMEOUT),
                 json.integer("dead_timeout", 1, MAX_TIMEOUT, DEFAULT_DEAD_TIMEOUT),

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.erofsublk.ublk.DataPath;
+import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.Recovery;
 import java.nio.file.Path;
 import org.junit.jupiter.api.Test;
@@ -51,6 +52,18 @@ class DeviceSpecTest {
         assertRefused(
                 request().put("record_trace", "/"),
                 "field \"record_trace\" is /, expected the absolute path of a file");
+    }
+
+    @Test
+    void queuesChooseHowLongToSpinUnlessTheyAreTold() throws Exception {
+        DeviceSpec spec = read(request());
+        assertThat(spec.spin()).isEqualTo(Device.SPIN_AUTO);
+        assertThat(read(spec.toJson())).isEqualTo(spec);
+        spec = read(request().put("spin", 0));
+        assertThat(spec.spin()).isZero();
+        assertThat(read(spec.toJson())).isEqualTo(spec);
+        assertRefused(request().put("spin", 1001), "field \"spin\" is 1001, expected 0 to 1000");
+        assertRefused(request().put("backend", "nbd").put("spin", 1), "field \"spin\" is 1, expected 0 to 0");
     }
 
     @Test

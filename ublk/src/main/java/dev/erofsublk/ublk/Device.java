@@ -36,6 +36,8 @@ public final class Device implements AutoCloseable {
     /** The kernel's readahead for EROFS is twice this (see {@link Parameters}). */
     private static final int OPTIMAL_IO_SHIFT = 18;
 
+    /** For {@link #spin}: as long as a sleep would take. */
+    public static final int SPIN_AUTO = -1;
     /** Most that {@link #spin} takes: longer than any processor needs to wake up. */
     public static final int MAX_SPIN_MICROS = 1000;
 
@@ -373,10 +375,12 @@ public final class Device implements AutoCloseable {
     }
 
     private void throwFailure() throws IOException {
-        switch (failure.get()) {
-            case null -> {}
-            case IOException e -> throw e;
-            case Throwable e -> throw new IllegalStateException("a queue of " + info.blockPath() + " failed", e);
+        Throwable e = failure.get();
+        if (e instanceof IOException io) {
+            throw io;
+        }
+        if (e != null) {
+            throw new IllegalStateException("a queue of " + info.blockPath() + " failed", e);
         }
     }
 
@@ -414,13 +418,25 @@ public final class Device implements AutoCloseable {
     }
 
     /**
-     * Lets each queue look out for requests before it sleeps until there is one: faster for readers that wait for one read
-     * before the next, at the price of a processor while they read (docs/hot-path.md). With one processor nothing happens.
+     * Lets queues look out for requests for a while before they sleep until there is one. Faster for whoever waits for one read before
+     * the next, and costs processor time while reads keep coming; where none comes in time, queues try it less and less. With one
+     * processor they always sleep at once. From any thread, at any time.
      *
-     * @param micros for how long at most, 0 to {@link #MAX_SPIN_MICROS}; 0 to sleep at once
+     * @param micros for how long at most, 0 to {@link #MAX_SPIN_MICROS}; 0 to sleep at once; {@link #SPIN_AUTO} for twice as long as
+     *     it takes on this machine to wake a reader and to be woken by it, which is in force some 20 ms later
      */
     public void spin(int micros) {
-        long nanos = Runtime.getRuntime().availableProcessors() == 1 ? 0 : micros * 1000L;
+        if (Runtime.getRuntime().availableProcessors() == 1) {
+            return;
+        }
+        if (micros == SPIN_AUTO) {
+            Thread.ofPlatform().name("ublk-spin").daemon().start(() -> spinFor(2 * WakeTime.roundTripNanos()));
+        } else {
+            spinFor(micros * 1000L);
+        }
+    }
+
+    private void spinFor(long nanos) {
         spinNanos = nanos;
         tellQueues(queue -> queue.spin(nanos));
     }

@@ -33,6 +33,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 @Tag("kernel")
 @Timeout(300)
@@ -427,12 +428,13 @@ class DeviceTest {
         throw new AssertionError("no thread of queue 0");
     }
 
-    @Test
-    void aQueueThatSpinsServesTheSameAndSleepsWhenNothingComes() throws Exception {
+    @ParameterizedTest
+    @ValueSource(ints = {Device.MAX_SPIN_MICROS, Device.SPIN_AUTO})
+    void aQueueThatSpinsServesTheSameAndSleepsWhenNothingComes(int micros) throws Exception {
         FlatImage flat = fileOf(1 << 20);
         byte[] content = Files.readAllBytes(dir.resolve("file"));
         Device device = serve(flat, 1, 16);
-        device.spin(Device.MAX_SPIN_MICROS);
+        device.spin(micros);
         int fd = Linux.open(device.info().blockPath(), Linux.O_RDONLY | Linux.O_DIRECT);
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment got = arena.allocate(4096, 4096);
