@@ -422,17 +422,25 @@ public final class Device implements AutoCloseable {
      * the next, and costs processor time while reads keep coming; where none comes in time, queues try it less and less. With one
      * processor they always sleep at once. From any thread, at any time.
      *
-     * @param micros for how long at most, 0 to {@link #MAX_SPIN_MICROS}; 0 to sleep at once; {@link #SPIN_AUTO} for twice as long as
-     *     it takes on this machine to wake a reader and to be woken by it, which is in force some 20 ms later
+     * @param micros for how long at most, 0 to {@link #MAX_SPIN_MICROS}; 0 to sleep at once; {@link #SPIN_AUTO} for as long as it
+     *     takes on this machine to wake a reader and to be woken by it, which is in force some 20 ms later
      */
     public void spin(int micros) {
         if (Runtime.getRuntime().availableProcessors() == 1) {
             return;
         }
         if (micros == SPIN_AUTO) {
-            Thread.ofPlatform().name("ublk-spin").daemon().start(() -> spinFor(2 * WakeTime.roundTripNanos()));
+            Thread.ofPlatform().name("ublk-spin").daemon().start(this::spinAsLongAsASleepTakes);
         } else {
             spinFor(micros * 1000L);
+        }
+    }
+
+    private void spinAsLongAsASleepTakes() {
+        try {
+            spinFor(WakeTime.roundTripNanos());
+        } catch (LinuxException e) {
+            // a process that may not choose its processors, as in some sandboxes: its queues sleep at once
         }
     }
 

@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.ublk;
 
+import dev.erofsublk.uring.Linux;
+import dev.erofsublk.uring.LinuxException;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.concurrent.locks.LockSupport;
 
 /**
- * How long it takes on this machine to wake a thread that sleeps, and to be woken by it in turn.
+ * How long it takes on this machine to wake a thread that sleeps on another processor, and to be woken by it in turn.
  *
- * <p>For twice that, a queue looks out for requests by default before it sleeps. A reader that asks for one block after the other
- * is woken, does its work, and asks: once the time for waking it and the queue, and once for its work. Who waits no longer than
- * what a sleep would cost pays at most twice of what would have been best, whatever comes; and who waits twice as long, three
- * times. KVM does the same for processors that halt, for up to 200 us (virt/kvm/kvm_main.c, halt_poll_ns).
+ * <p>For that long, a queue looks out for requests by default before it sleeps: a reader that asks for one block after the other is
+ * woken and then asks, and to be woken by it is what the queue saves. Who waits no longer than a sleep would cost pays at most twice
+ * of what would have been best, whatever comes. KVM does the same for processors that halt, for up to 200 us (virt/kvm/kvm_main.c,
+ * halt_poll_ns).
  */
 final class WakeTime {
     private static final int ROUNDS = 31;
     /** Long enough for a processor to be as asleep as it is between two requests. */
     private static final long REST_NANOS = 500_000;
     /** Beyond this a machine was busy with something else, or sleeps so deeply that nobody waits for it. */
-    private static final long MOST_NANOS = 100_000;
+    private static final long MOST_NANOS = 200_000;
+
+    private static final int PROCESSORS = 4096;
 
     private static long measured;
 
@@ -26,16 +31,36 @@ final class WakeTime {
 
     private WakeTime() {}
 
-    /** Nanoseconds there and back, 1 to 100,000; measured once, which takes 20 ms. Thread-safe. */
-    static synchronized long roundTripNanos() {
+    /**
+     * Nanoseconds there and back, 1 to 200,000. Measured once, which takes 20 ms and binds the calling platform thread to a
+     * processor: without that, half of the time both threads are on the same one, where waking is a mere switch.
+     */
+    static synchronized long roundTripNanos() throws LinuxException {
         if (measured == 0) {
-            measured = Math.clamp(new WakeTime().measure(), 1, MOST_NANOS);
+            int here = bind(0);
+            measured = Math.clamp(new WakeTime().measure(here + 1), 1, MOST_NANOS);
         }
         return measured;
     }
 
-    private long measure() {
-        Thread other = Thread.ofPlatform().name("ublk-wake").daemon().start(this::answer);
+    /** Binds the calling thread to the first processor from {@code least} on that it may run on. */
+    private static int bind(int least) throws LinuxException {
+        for (int processor = least; ; processor++) {
+            BitSet one = new BitSet();
+            one.set(processor);
+            try {
+                Linux.setAffinity(one);
+                return processor;
+            } catch (LinuxException e) {
+                if (processor == PROCESSORS) {
+                    throw e;
+                }
+            }
+        }
+    }
+
+    private long measure(int leastOther) {
+        Thread other = Thread.ofPlatform().name("ublk-wake").daemon().start(() -> answer(leastOther));
         long[] nanos = new long[ROUNDS];
         for (int round = 0; round < ROUNDS; round++) {
             LockSupport.parkNanos(this, REST_NANOS);
@@ -49,7 +74,12 @@ final class WakeTime {
         return nanos[ROUNDS / 2];
     }
 
-    private void answer() {
+    private void answer(int leastProcessor) {
+        try {
+            bind(leastProcessor);
+        } catch (LinuxException thereIsOnlyOne) {
+            // then waking is a switch indeed
+        }
         for (int round = 0; round < ROUNDS; round++) {
             await(2 * round + 1);
             turn = 2 * round + 2;

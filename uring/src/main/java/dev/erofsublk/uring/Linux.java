@@ -81,6 +81,9 @@ public final class Linux {
     private static final int STATFS_BYTES = 120;
     private static final long TMPFS_MAGIC = 0x01021994; // linux/magic.h
     private static final int PR_SET_IO_FLUSHER = 57; // linux/prctl.h
+    private static final int RUSAGE_THREAD = 1; // linux/resource.h
+    /** Bytes of {@code struct rusage}, for {@link #preemptions}. */
+    public static final int USAGE_BYTES = 144;
 
     private Linux() {}
 
@@ -511,6 +514,16 @@ public final class Linux {
             }
             return bits.get(JAVA_LONG, 0);
         }
+    }
+
+    /**
+     * How often the calling platform thread had to leave its processor to another one.
+     *
+     * @param usage {@link #USAGE_BYTES} of native memory to ask with, which this thread alone uses
+     */
+    public static long preemptions(MemorySegment usage) {
+        Syscall.call(Syscall.GETRUSAGE, RUSAGE_THREAD, usage.address(), 0, 0, 0, 0);
+        return usage.get(JAVA_LONG, USAGE_BYTES - Long.BYTES); // ru_nivcsw, the last field of struct rusage
     }
 
     /** Restricts the calling platform thread to {@code cpus}. */

@@ -9,7 +9,10 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.BitSet;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.BooleanSupplier;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -36,6 +39,37 @@ class LinuxTest {
                     .isEqualTo(Files.getLastModifiedTime(file).to(java.util.concurrent.TimeUnit.MICROSECONDS));
         } finally {
             Linux.close(fd);
+        }
+    }
+
+    @Test
+    void whoSharesItsProcessorWithABusyThreadIsPreempted() throws Exception {
+        AtomicBoolean done = new AtomicBoolean();
+        Thread busy = Thread.ofPlatform().daemon().unstarted(() -> spinOnFirstProcessor(done::get));
+        Thread counting = Thread.ofPlatform().daemon().unstarted(() -> {
+            MemorySegment usage = Arena.ofAuto().allocate(Linux.USAGE_BYTES, 8);
+            long before = Linux.preemptions(usage);
+            spinOnFirstProcessor(() -> Linux.preemptions(usage) >= before + 3);
+        });
+        busy.start();
+        counting.start();
+        try {
+            assertThat(counting.join(Duration.ofSeconds(20))).as("preempted").isTrue();
+        } finally {
+            done.set(true);
+        }
+    }
+
+    private static void spinOnFirstProcessor(BooleanSupplier end) {
+        BitSet first = new BitSet();
+        first.set(0);
+        try {
+            Linux.setAffinity(first);
+        } catch (LinuxException e) {
+            throw new AssertionError(e);
+        }
+        while (!end.getAsBoolean()) {
+            Thread.onSpinWait();
         }
     }
 
