@@ -27,11 +27,11 @@ public final class Main {
     static final String NAME = "erofs-ublk";
 
     /** By name, in the order of {@code --help}. Only the one that is meant is made. */
-    private static final Map<String, Supplier<Command>> COMMANDS = named();
+    static final Map<String, Supplier<Command>> COMMANDS = commands();
 
     private Main() {}
 
-    private static Map<String, Supplier<Command>> named() {
+    private static Map<String, Supplier<Command>> commands() {
         Map<String, Supplier<Command>> commands = new LinkedHashMap<>();
         commands.put("add", AddCommand::new);
         commands.put("del", DelCommand::new);
@@ -49,12 +49,7 @@ public final class Main {
         commands.put("export", ExportCommand::new);
         commands.put("ls", LsCommand::new);
         commands.put("cat", CatCommand::new);
-        return commands;
-    }
-
-    /** By name, in the order of {@code --help}. */
-    static Map<String, Supplier<Command>> commands() {
-        return Collections.unmodifiableMap(COMMANDS);
+        return Collections.unmodifiableMap(commands);
     }
 
     /** What is run where no command is named. */

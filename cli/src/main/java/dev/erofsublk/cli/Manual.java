@@ -85,7 +85,7 @@ final class Manual {
     static void write(Path dir) throws IOException {
         Files.createDirectories(dir);
         StringBuilder commands = new StringBuilder(".SH COMMANDS\n");
-        for (Map.Entry<String, Supplier<Command>> each : Main.commands().entrySet()) {
+        for (Map.Entry<String, Supplier<Command>> each : Main.COMMANDS.entrySet()) {
             String page = Main.NAME + "-" + each.getKey();
             CommandSpec spec = each.getValue().get().spec().name(Main.NAME + " " + each.getKey());
             Files.writeString(dir.resolve(page + "." + SECTION), command(page, spec));

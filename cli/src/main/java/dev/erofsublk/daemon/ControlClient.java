@@ -4,7 +4,6 @@ package dev.erofsublk.daemon;
 import dev.erofsublk.uring.Sockets;
 import java.io.EOFException;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -85,7 +84,7 @@ public final class ControlClient implements AutoCloseable {
 
     private JsonObject exchange(JsonObject request) throws IOException {
         try {
-            daemon.send((request + "\n").getBytes(StandardCharsets.UTF_8));
+            daemon.send(request.toString());
         } catch (IOException refused) {
             Log.debug("control: %s", refused.getMessage()); // and why is to be read, if the daemon had time to say it
         }

@@ -5,7 +5,6 @@ import dev.erofsublk.uring.Errno;
 import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.Sockets;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
@@ -96,7 +95,7 @@ final class ControlServer implements AutoCloseable {
     private void admit(int fd) {
         if (!isAdmitted()) {
             try (Peer peer = new Peer(fd)) {
-                answer(peer, failure(MAX_CONNECTIONS + " connections are open already, the most there may be").line);
+                peer.send(failure(MAX_CONNECTIONS + " connections are open already, the most there may be").line);
             } catch (IOException e) {
                 Log.debug("control: a peer left: %s", e.getMessage());
             }
@@ -134,7 +133,7 @@ final class ControlServer implements AutoCloseable {
         int user = peer.user();
         if (user != owner && user != 0) {
             Log.warn("control: refused user id %d", user);
-            answer(peer, failure("user id " + user + " may not control this daemon").line);
+            peer.send(failure("user id " + user + " may not control this daemon").line);
             return;
         }
         LineReader lines = new LineReader(peer);
@@ -143,7 +142,7 @@ final class ControlServer implements AutoCloseable {
             try {
                 line = lines.next();
             } catch (DaemonException e) {
-                answer(peer, failure(String.valueOf(e.getMessage())).line);
+                peer.send(failure(String.valueOf(e.getMessage())).line);
                 return; // where the next request begins is not known
             }
             if (line == null) {
@@ -151,7 +150,7 @@ final class ControlServer implements AutoCloseable {
             }
             Answer answer = handler.apply(line);
             try {
-                answer(peer, answer.line);
+                peer.send(answer.line);
             } finally {
                 answer.afterwards.run();
             }
@@ -160,10 +159,6 @@ final class ControlServer implements AutoCloseable {
 
     static Answer failure(String message) {
         return Answer.of(new JsonObject().put("ok", false).put("error", message).toString());
-    }
-
-    private static void answer(Peer peer, String line) throws IOException {
-        peer.send((line + "\n").getBytes(StandardCharsets.UTF_8));
     }
 
     @Override

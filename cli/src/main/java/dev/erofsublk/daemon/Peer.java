@@ -9,6 +9,7 @@ import dev.erofsublk.uring.Sockets;
 import java.io.InputStream;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.charset.StandardCharsets;
 
 /**
  * Whoever is at the other end of a unix socket: the bytes that it sends, and where to send some.
@@ -50,8 +51,9 @@ final class Peer extends InputStream {
         return n == 0 ? -1 : n;
     }
 
-    /** Sends all of {@code bytes}, and waits for room if need be. */
-    void send(byte[] bytes) throws LinuxException {
+    /** Sends a line, all of it, and waits for room if need be. */
+    void send(String line) throws LinuxException {
+        byte[] bytes = (line + "\n").getBytes(StandardCharsets.UTF_8);
         for (int sent = 0; sent < bytes.length; ) {
             int n = Math.min(bytes.length - sent, CHUNK_BYTES);
             MemorySegment.copy(bytes, sent, chunk, JAVA_BYTE, 0, n);

@@ -4,7 +4,6 @@ package dev.erofsublk.cli;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import com.google.gson.JsonElement;
-import com.google.gson.JsonParser;
 import dev.erofsublk.composer.TestImages.Kind;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
@@ -201,7 +200,7 @@ class CommandLineTest {
         Outcome outcome = run(with("inspect", Kind.A.sourceOptions(), "--json"));
         assertThat(outcome.status).isZero();
         Set<String> fields = new HashSet<>();
-        collectFields(JsonParser.parseString(outcome.out), fields);
+        collectFields(StrictJson.parse(outcome.out), fields);
         assertThat(fields).contains("format", "size", "superblock", "uuid", "slots", "tag", "extents", "source_offset");
     }
 

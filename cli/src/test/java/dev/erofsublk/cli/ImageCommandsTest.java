@@ -4,7 +4,6 @@ package dev.erofsublk.cli;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatCode;
 
-import com.google.gson.JsonParser;
 import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.TestImages.Kind;
 import dev.erofsublk.composer.Zeros;
@@ -302,7 +301,7 @@ class ImageCommandsTest {
     }
 
     private static void assertJson(String text) {
-        assertThatCode(() -> JsonParser.parseString(text)).doesNotThrowAnyException();
+        assertThatCode(() -> StrictJson.parse(text)).doesNotThrowAnyException();
     }
 
     private static Outcome run(String command, Kind kind, String... more) {

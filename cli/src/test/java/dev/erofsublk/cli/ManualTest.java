@@ -24,16 +24,16 @@ class ManualTest {
     @Test
     void everyCommandHasAPageWithAllItsOptions() throws Exception {
         String program = Files.readString(dir.resolve("erofs-ublk.1"));
-        for (String name : Main.commands().keySet()) {
+        for (String name : Main.COMMANDS.keySet()) {
             String page = Files.readString(dir.resolve("erofs-ublk-" + name + ".1"));
-            for (OptionSpec option : Main.commands().get(name).get().spec().options()) {
+            for (OptionSpec option : Main.COMMANDS.get(name).get().spec().options()) {
                 String longest = option.longestName().replace("-", "\\-");
                 assertThat(page).as("page of %s", name).contains("\\fB" + longest + "\\fR");
             }
             assertThat(program).contains("erofs\\-ublk\\-" + name);
         }
         try (Stream<Path> pages = Files.list(dir)) {
-            assertThat(pages).hasSize(Main.commands().size() + 1);
+            assertThat(pages).hasSize(Main.COMMANDS.size() + 1);
         }
     }
 

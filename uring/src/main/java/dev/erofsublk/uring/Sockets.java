@@ -190,10 +190,8 @@ public final class Sockets {
     /** The address family of a socket; -1 if {@code fd} is something else. */
     public static int family(int fd) {
         try (Arena arena = Arena.ofConfined()) {
-            MemorySegment v = arena.allocate(8, 4);
-            v.set(JAVA_INT, 4, 4);
-            long r = Syscall.call(Syscall.GETSOCKOPT, fd, SOL_SOCKET, SO_DOMAIN, v.address(), v.address() + 4, 0);
-            return r < 0 ? -1 : v.get(JAVA_INT, 0);
+            MemorySegment domain = arena.allocate(4 + 4, 4);
+            return getOption(fd, SO_DOMAIN, domain) < 0 ? -1 : domain.get(JAVA_INT, 0);
         }
     }
 
@@ -201,20 +199,16 @@ public final class Sockets {
     public static int peerUser(int fd) throws LinuxException {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment credentials = arena.allocate(UCRED_BYTES + 4L, 4);
-            credentials.set(JAVA_INT, UCRED_BYTES, UCRED_BYTES);
-            Linux.checked(
-                    Syscall.call(
-                            Syscall.GETSOCKOPT,
-                            fd,
-                            SOL_SOCKET,
-                            SO_PEERCRED,
-                            credentials.address(),
-                            credentials.address() + UCRED_BYTES,
-                            0),
-                    "getsockopt",
-                    "SO_PEERCRED");
+            Linux.checked(getOption(fd, SO_PEERCRED, credentials), "getsockopt", "SO_PEERCRED");
             return credentials.get(JAVA_INT, 4);
         }
+    }
+
+    /** Reads an option of {@code SOL_SOCKET} into {@code value}, the last four bytes of which are for its length. */
+    private static long getOption(int fd, int option, MemorySegment value) {
+        long length = value.byteSize() - 4;
+        value.set(JAVA_INT, length, (int) length);
+        return Syscall.call(Syscall.GETSOCKOPT, fd, SOL_SOCKET, option, value.address(), value.address() + length, 0);
     }
 
     /** Where a TCP socket is bound. */
