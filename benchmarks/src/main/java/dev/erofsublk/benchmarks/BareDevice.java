@@ -5,8 +5,10 @@ import dev.erofsublk.composer.AddressSpace;
 import dev.erofsublk.composer.Blob;
 import dev.erofsublk.composer.FlatImage;
 import dev.erofsublk.ublk.ControlDevice;
+import dev.erofsublk.ublk.DataPath;
 import dev.erofsublk.ublk.Device;
 import dev.erofsublk.ublk.DeviceOptions;
+import dev.erofsublk.ublk.Recovery;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
@@ -14,8 +16,8 @@ import java.util.List;
 /**
  * Serves a file of no format, or zeros, until it is killed: what the comparison needs beside the command itself.
  *
- * <p>Arguments: ID QUEUES DEPTH, then paths of files or block devices, which lie one behind the other on the device, or
- * {@code zeros:BYTES}. A device of zeros is our null target: all of it is the kernel's one page of zeros, so the rest is
+ * <p>Arguments: ID QUEUES DEPTH DATA-PATH, then paths of files or block devices, which lie one behind the other on the
+ * device, or {@code zeros:BYTES}. A device of zeros is our null target: all of it is the kernel's one page of zeros, so the rest is
  * the cost of serving.
  */
 public final class BareDevice {
@@ -27,8 +29,12 @@ public final class BareDevice {
                 Integer.parseInt(args[1]),
                 Integer.parseInt(args[2]),
                 4096,
-                DeviceOptions.DEFAULT_MAX_IO_BYTES);
-        try (FlatImage image = image(List.of(args).subList(3, args.length));
+                DeviceOptions.DEFAULT_MAX_IO_BYTES,
+                Recovery.NONE,
+                0,
+                false,
+                DataPath.named(args[3]).orElseThrow());
+        try (FlatImage image = image(List.of(args).subList(4, args.length));
                 AddressSpace space = AddressSpace.map(image);
                 ControlDevice control = ControlDevice.open();
                 Device device = Device.start(control, space, options)) {

@@ -130,7 +130,7 @@ class PrefetchDeviceTest {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment page = arena.allocate(1);
             return units.stream()
-                    .anyMatch(unit -> Linux.isInMemory(address + unit * UNIT + 8192, Linux.PAGE_SIZE, page));
+                    .anyMatch(unit -> Linux.pagesInMemory(address + unit * UNIT + 8192, Linux.PAGE_SIZE, page) == 1);
         } finally {
             Linux.munmap(address, bytes);
             Linux.close(fd);

@@ -10,6 +10,7 @@ import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.time.Instant;
 import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A regular file or block device, opened for reading once and for good: the descriptor, not the name, is what is
@@ -20,6 +21,7 @@ public final class Blob implements Source {
     private final int fd;
     private final FileStatus status;
     private final boolean own;
+    private volatile @Nullable Boolean readsWithoutWaiting;
     private volatile boolean closed;
 
     private Blob(Path path, int fd, FileStatus status, boolean own) {
@@ -85,6 +87,15 @@ public final class Blob implements Source {
     /** The open descriptor, read-only; valid until {@link #close()}. */
     public int fd() {
         return fd;
+    }
+
+    /** {@link Linux#readsWithoutWaiting} of the open file, asked once. */
+    public boolean readsWithoutWaiting() {
+        Boolean known = readsWithoutWaiting;
+        if (known == null) {
+            readsWithoutWaiting = known = Linux.readsWithoutWaiting(fd);
+        }
+        return known;
     }
 
     /**

@@ -86,9 +86,24 @@ final class DirectQueue extends Queue {
         int tag = UserData.tag(userData);
         switch (UserData.kind(userData)) {
             case UserData.POPULATED -> loaded(tag, result == 0);
+            case UserData.CACHED -> cached(tag, result);
             case UserData.POPULATED_EXACTLY -> commitWhatIsThere(tag, offset(tag));
             case UserData.AHEAD -> loading.cameAhead(userData, result);
+            case UserData.ADVISED -> {}
             default -> throw UserData.unknown(userData);
+        }
+    }
+
+    /** The bytes of a tag's request have been read into the page cache; if not, or gone again, it is asked for once more. */
+    private void cached(int tag, int result) throws LinuxException {
+        long offset = offset(tag);
+        int run = space.run(offset);
+        long address = space.address(run, offset);
+        int length = length(tag, run);
+        if (loading.mapCached(tag, result, space.position(run, address), address)) {
+            commit(tag, address, length);
+        } else {
+            loading.populateExactly(tag, address, length);
         }
     }
 

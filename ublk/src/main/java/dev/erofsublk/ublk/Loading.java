@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package dev.erofsublk.ublk;
 
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+
 import dev.erofsublk.composer.AddressSpace;
+import dev.erofsublk.composer.Blob;
+import dev.erofsublk.composer.Extent;
 import dev.erofsublk.composer.FirstTouches;
 import dev.erofsublk.composer.Residency;
 import dev.erofsublk.uring.IoUring;
@@ -19,35 +23,46 @@ import org.jspecify.annotations.Nullable;
  * driver's copy would stop all requests of the queue for as long as the disk needs for one.
  *
  * <p>Three ways, by what is missing. Pages that are in the page cache after all, only not mapped yet: that costs one
- * mincore(2) and one {@code madvise(POPULATE_READ)} for each unit of 64 KiB, once. Pages that are not: the latter through
- * the queue's own ring, which the kernel runs in a worker thread (facts/experiments.md §2). Encoded bytes:
- * {@link Decoding}.
+ * mincore(2) and one {@code madvise(POPULATE_READ)} for each unit of 64 KiB, once. Pages that are not: {@link PageLoads}.
+ * Encoded bytes: {@link Decoding}.
+ *
+ * <p>How much, by what is there. Just what is asked for, as a reader that goes here and there would otherwise have 15 pages
+ * read for each that it wants; the whole unit for who asks for the page beside one that is there, or for one that is there
+ * again. From then on nobody looks.
  *
  * <p>Mapped, and not merely in the page cache: a fault within the driver's copy may fail when SIGKILL has just reached
  * the server (do_user_addr_fault in arch/x86/mm/fault.c gives up a fault that is to be tried again), and Linux 7.2 then
  * ends the read with EIO instead of giving it to the next server (__ublk_complete_rq in drivers/block/ublk_drv.c).
  *
- * <p>A reader that goes forward has the units ahead of it populated too, twice as many each time.
+ * <p>What lies ahead of a reader that goes forward is populated too: {@link ReadAhead}.
  */
 final class Loading implements AutoCloseable {
     private static final int UNIT_SHIFT = Integer.numberOfTrailingZeros(Residency.UNIT_BYTES);
-    private static final int MOST_AHEAD = 16;
 
     private final AddressSpace space;
     private final Residency residency;
     private final @Nullable FirstTouches touches;
     private final Ring ring;
+    private final PageLoads loads;
+    private final ReadAhead readAhead = new ReadAhead();
     private final Arena arena = Arena.ofShared();
     private final MemorySegment pageFlags;
     private final @Nullable Decoding decoding;
     private final MemorySegment eventCount;
-    private long expected = -1;
-    private long aheadEnd;
-    private int window;
+    /** Of each tag whose bytes are being read into the page cache, the positions: those asked for, or more. */
+    private final long[] readFrom;
 
-    Loading(AddressSpace space, Ring ring) throws LinuxException {
+    private final long[] readTo;
+    private long joined = -1; // the unit of which a read was found missing, if the page beside it was not
+    private long completing = -1; // the last unit to be brought in because part of it was read again
+
+    /** @param tags whose commits the ring has to have entries for at any time */
+    Loading(AddressSpace space, Ring ring, int tags) throws LinuxException {
         this.space = space;
         this.ring = ring;
+        loads = new PageLoads(ring, tags);
+        readFrom = new long[tags];
+        readTo = new long[tags];
         residency = space.residency();
         touches = space.touches();
         pageFlags = arena.allocate(Math.max(1, Residency.UNIT_BYTES / Linux.PAGE_SIZE));
@@ -64,32 +79,71 @@ final class Loading implements AutoCloseable {
      *
      * @param offset of the request on the device; {@code position} is the same as a position of the address space
      */
-    boolean isLoaded(long offset, long position, int bytes) {
+    boolean isLoaded(long offset, long position, int bytes) throws LinuxException {
         if (touches != null) {
             touches.touch(offset, bytes);
         }
         long last = (position + bytes - 1) >>> UNIT_SHIFT;
         for (long unit = position >>> UNIT_SHIFT; unit <= last; unit++) {
-            if (residency.isResident(unit)) {
-                continue;
-            }
-            if (!space.isDecoded(unit) || !mapped(space.unitAddress(unit), space.unitBytes(unit))) {
+            if (!residency.isResident(unit) && !isLoaded(unit, position, position + bytes)) {
                 return false;
             }
-            residency.set(unit);
         }
         return true;
     }
 
-    /** Maps these pages if none of them has to be waited for. */
-    private boolean mapped(long address, long bytes) {
-        return Linux.isInMemory(address, bytes, pageFlags)
-                && Linux.madvise(address, bytes, Linux.MADV_POPULATE_READ) == 0;
+    /** Whether what {@code unit} has of {@code [from, to)} can be copied without waiting. */
+    private boolean isLoaded(long unit, long from, long to) throws LinuxException {
+        if (!space.isDecoded(unit)) {
+            return false;
+        }
+        long start = unit << UNIT_SHIFT;
+        long address = space.unitAddress(unit);
+        int length = space.unitBytes(unit);
+        int there = Linux.pagesInMemory(address, length, pageFlags);
+        if (there * Linux.PAGE_SIZE == length) {
+            if (!map(address, length)) {
+                return false;
+            }
+            residency.set(unit);
+            if (readAhead.isMark(unit)) {
+                loadAhead(unit, unit);
+            }
+            return true;
+        }
+        int first = (int) (Math.max(from - start, 0) & -Linux.PAGE_SIZE);
+        int end = (int) Queue.pageUp(Math.min(to - start, length));
+        for (int page = first; page < end; page += Linux.PAGE_SIZE) {
+            if (!isInMemory(page)) {
+                joined = (first > 0 && isInMemory(first - Linux.PAGE_SIZE)) || (end < length && isInMemory(end))
+                        ? unit
+                        : -1;
+                return false;
+            }
+        }
+        if (!map(address + first, end - first)) {
+            return false;
+        }
+        if (completing != unit) { // somebody reads again what was read before, so the unit is worth having
+            completing = unit;
+            loads.populate(address, length, UserData.ahead(unit, 1));
+        }
+        return true;
+    }
+
+    /** Of the unit that was looked at last: whether the page at byte {@code at} of it is in memory. */
+    private boolean isInMemory(int at) {
+        return (pageFlags.get(JAVA_BYTE, at / Linux.PAGE_SIZE) & 1) != 0;
+    }
+
+    /** Maps pages that are in the page cache, each of them. */
+    private static boolean map(long address, long bytes) {
+        return Linux.madvise(address, bytes, Linux.MADV_POPULATE_READ) == 0;
     }
 
     /**
-     * Starts what brings the request of {@code tag} in. It ends in a completion of {@link UserData#POPULATED}, or in
-     * {@link #drainInbox}.
+     * Starts what brings the request of {@code tag} in. It ends in a completion of {@link UserData#CACHED} or {@link
+     * UserData#POPULATED}, or in {@link #drainInbox}.
      *
      * @param offset of the request on the device; {@code position} is the same as a position of the address space
      */
@@ -100,10 +154,57 @@ final class Loading implements AutoCloseable {
             decoding.request(tag, first, last, offset, bytes);
             return;
         }
-        long address = space.unitAddress(first);
-        long end = space.unitAddress(last) + space.unitBytes(last);
-        populate(address, (int) (end - address), UserData.of(UserData.POPULATED, tag));
-        readAhead(first, last);
+        if (!read(tag, offset, position, bytes)) {
+            long address = space.unitAddress(first);
+            long end = space.unitAddress(last) + space.unitBytes(last);
+            loads.populate(address, (int) (end - address), UserData.of(UserData.POPULATED, tag));
+        }
+        loadAhead(first, last);
+    }
+
+    /** Has the request read into the page cache, if its bytes lie together in a file that can be read without waiting. */
+    private boolean read(int tag, long offset, long position, int bytes) throws LinuxException {
+        Extent extent = space.image().extent(space.image().indexOf(offset));
+        if (!(extent.source() instanceof Blob blob) || bytes > extent.end() - offset || !blob.readsWithoutWaiting()) {
+            return false;
+        }
+        long from = position;
+        long to = position + bytes;
+        long first = position >>> UNIT_SHIFT;
+        if (first == joined || readAhead.expects(first)) { // then whole units, as far as the extent goes
+            long last = (to - 1) >>> UNIT_SHIFT;
+            from = Math.max(first << UNIT_SHIFT, position - (offset - extent.start()));
+            to = Math.min((last << UNIT_SHIFT) + space.unitBytes(last), position + (extent.end() - offset));
+        }
+        if (to - from > PageLoads.MOST_READ) {
+            return false;
+        }
+        readFrom[tag] = from;
+        readTo[tag] = to;
+        long at = extent.sourceOffset() + (offset - extent.start()) - (position - from);
+        loads.read(blob.fd(), at, (int) (to - from), UserData.of(UserData.CACHED, tag));
+        return true;
+    }
+
+    /**
+     * Takes a completion of {@link UserData#CACHED}: maps what was read, of which nothing has to be waited for.
+     *
+     * @param position of the tag's request, which is at {@code address} in memory
+     * @return whether that is so: not if the read was short or has failed
+     */
+    boolean mapCached(int tag, int result, long position, long address) {
+        long from = readFrom[tag];
+        long to = readTo[tag];
+        long page = (address - (position - from)) & -Linux.PAGE_SIZE;
+        if (result < to - from || !map(page, address + (to - position) - page)) {
+            return false;
+        }
+        for (long unit = (from + Residency.UNIT_BYTES - 1) >>> UNIT_SHIFT;
+                unit < residency.units() && (unit << UNIT_SHIFT) + space.unitBytes(unit) <= to;
+                unit++) {
+            residency.set(unit);
+        }
+        return true;
     }
 
     /** As {@link #isLoaded}, where it is enough that the bytes have been decoded. */
@@ -138,25 +239,23 @@ final class Loading implements AutoCloseable {
     /** The request's own pages only: what else lies in their units may be beyond the end of a file cut short. */
     void populateExactly(int tag, long address, int bytes) throws LinuxException {
         long page = address & -Linux.PAGE_SIZE;
-        populate(page, (int) (address + bytes - page), UserData.of(UserData.POPULATED_EXACTLY, tag));
+        loads.populate(page, (int) (address + bytes - page), UserData.of(UserData.POPULATED_EXACTLY, tag));
     }
 
-    private void readAhead(long first, long last) throws LinuxException {
-        boolean forward = first == expected || (first < aheadEnd && first > aheadEnd - MOST_AHEAD - 1);
-        window = forward ? Math.min(MOST_AHEAD, Math.max(1, window * 2)) : 0;
-        expected = last + 1;
-        long from = Math.max(expected, forward ? aheadEnd : 0);
-        if (window == 0 || from >= residency.units() || from > expected + MOST_AHEAD) {
+    private void loadAhead(long first, long last) throws LinuxException {
+        readAhead.reads(first, last);
+        long from = readAhead.from();
+        if (readAhead.count() == 0 || from >= residency.units()) {
             return;
         }
-        int count = space.unitsFollowing(from, window);
+        int count = space.unitsFollowing(from, readAhead.count());
         if (space.decodes() && !allDecoded(from, from + count - 1)) {
             return;
         }
-        aheadEnd = from + count;
+        readAhead.loads(count);
         long address = space.unitAddress(from);
-        long end = space.unitAddress(aheadEnd - 1) + space.unitBytes(aheadEnd - 1);
-        populate(address, (int) (end - address), UserData.ahead(from, count));
+        long end = space.unitAddress(from + count - 1) + space.unitBytes(from + count - 1);
+        loads.populate(address, (int) (end - address), UserData.ahead(from, count));
     }
 
     /**
@@ -166,7 +265,9 @@ final class Loading implements AutoCloseable {
     void cameAhead(long userData, int result) {
         if (result == 0 && touches == null) {
             for (long unit = UserData.unit(userData), end = unit + UserData.count(userData); unit < end; unit++) {
-                residency.set(unit);
+                if (!readAhead.isMark(unit)) {
+                    residency.set(unit);
+                }
             }
         }
     }
@@ -177,26 +278,6 @@ final class Loading implements AutoCloseable {
         for (long unit = position >>> UNIT_SHIFT; unit <= last; unit++) {
             residency.set(unit);
         }
-    }
-
-    private void populate(long address, int bytes, long userData) throws LinuxException {
-        long at = claim();
-        MemorySegment sqes = ring.sqes();
-        Sqe.opcode(sqes, at, IoUring.IORING_OP_MADVISE);
-        Sqe.fd(sqes, at, -1);
-        Sqe.address(sqes, at, address);
-        Sqe.length(sqes, at, bytes); // and not "off", which older kernels do not look at
-        Sqe.advice(sqes, at, Linux.MADV_POPULATE_READ);
-        Sqe.userData(sqes, at, userData);
-    }
-
-    private long claim() throws LinuxException {
-        long at = ring.nextSqe();
-        while (at < 0) { // the inbox has no entry of its own
-            ring.submitAndWait(0);
-            at = ring.nextSqe();
-        }
-        return at;
     }
 
     /** What {@link #drainInbox} calls. */
@@ -217,7 +298,7 @@ final class Loading implements AutoCloseable {
     }
 
     private void listen(Decoding from) throws LinuxException {
-        long at = claim();
+        long at = loads.claim(1);
         MemorySegment sqes = ring.sqes();
         Sqe.opcode(sqes, at, IoUring.IORING_OP_READ);
         Sqe.fd(sqes, at, from.event());

@@ -31,6 +31,8 @@ abstract sealed class Queue implements AutoCloseable permits DirectQueue, ZeroCo
     /** A commit; or what brings a tag's bytes in, and what reads ahead of it. */
     private static final int ENTRIES_PER_TAG = 2;
 
+    private static final int LEAST_ENTRIES = 16;
+
     /** Bytes between the descriptor areas of two queues: room for the deepest queue there is, in whole pages. */
     private static final long DESCRIPTOR_STRIDE = pageUp((long) UblkCmd.MAX_QUEUE_DEPTH * UblkCmd.IO_DESC_BYTES);
 
@@ -77,7 +79,7 @@ abstract sealed class Queue implements AutoCloseable permits DirectQueue, ZeroCo
         this.counters = counters;
         this.ring = ring;
         this.descriptors = descriptors;
-        loading = new Loading(space, ring);
+        loading = new Loading(space, ring, device.depth());
         head = registered ? IoCmd.head(IoUring.IOSQE_FIXED_FILE, DEVICE_FILE) : IoCmd.head(0, fd);
         depth = device.depth();
         boolean encoded = device.has(Feature.CMD_IOCTL_ENCODE);
@@ -108,7 +110,7 @@ abstract sealed class Queue implements AutoCloseable permits DirectQueue, ZeroCo
         if (device.flags() != 0 && !device.has(Feature.USER_COPY) && kernelWantsWideEntries(device)) {
             flags |= IoUring.IORING_SETUP_SQE128;
         }
-        Ring ring = Ring.create(Math.max(ENTRIES_PER_TAG * device.depth(), ZeroCopyQueue.LONGEST_CHAIN), flags);
+        Ring ring = Ring.create(Math.max(ENTRIES_PER_TAG * device.depth(), LEAST_ENTRIES), flags);
         Queue queue = null;
         try {
             ring.registerDescriptor();

@@ -20,6 +20,10 @@ final class UserData {
     static final int WAKE = 5;
     /** A read of a tag's bytes has failed or was short; see {@link #read}. */
     static final int READ = 6;
+    /** What a tag's request asks for has been read into the page cache. */
+    static final int CACHED = 7;
+    /** The kernel did not take an advice; what follows it goes without. */
+    static final int ADVISED = 8;
 
     private static final int KIND_SHIFT = 56;
     private static final int COUNT_SHIFT = 48;

@@ -78,7 +78,7 @@ class LoadingTest {
         Blob blob = blob(4 * UNIT);
         fill(blob, UNIT, UNIT);
         AddressSpace space = mapped(FlatImage.builder(4096).append(blob.size(), blob, 0));
-        try (Loading loading = new Loading(space, ring())) {
+        try (Loading loading = new Loading(space, ring(), 1)) {
             assertThat(space.residency().missing()).isEqualTo(4);
             assertThat(loading.isLoaded(UNIT + 8192, UNIT + 8192, 4096)).isTrue();
             assertThat(space.residency().covers(UNIT, UNIT)).isTrue();
@@ -95,7 +95,7 @@ class LoadingTest {
         Blob blob = blob(4 * UNIT);
         fill(blob, 0, 4 * UNIT);
         AddressSpace space = mapped(FlatImage.builder(4096).append(blob.size(), blob, 0));
-        try (Loading loading = new Loading(space, ring())) {
+        try (Loading loading = new Loading(space, ring(), 1)) {
             assertThat(mappedPages(space.base(), 4 * UNIT)).isZero();
             assertThat(loading.isLoaded(UNIT, UNIT, UNIT + 4096)).isTrue();
             assertThat(mappedPages(space.base() + UNIT, 2 * UNIT)).isEqualTo(2 * UNIT / Linux.PAGE_SIZE);
@@ -118,7 +118,7 @@ class LoadingTest {
         Blob blob = blob(4 * UNIT);
         AddressSpace space = mapped(FlatImage.builder(4096).append(blob.size(), blob, 0));
         Ring ring = ring();
-        try (Loading loading = new Loading(space, ring)) {
+        try (Loading loading = new Loading(space, ring, 1)) {
             assertThat(loading.isLoaded(0, 0, 4096)).isFalse();
             loading.start(3, 0, 0, 4096);
             assertThat(completion(ring)).containsExactly(UserData.of(UserData.POPULATED, 3), 0);
@@ -133,7 +133,7 @@ class LoadingTest {
         Blob blob = blob(64 * UNIT);
         AddressSpace space = mapped(FlatImage.builder(4096).append(blob.size(), blob, 0));
         Ring ring = ring();
-        try (Loading loading = new Loading(space, ring)) {
+        try (Loading loading = new Loading(space, ring, 1)) {
             loading.start(0, 0, 0, UNIT);
             assertThat(UserData.kind(completion(ring)[0])).isEqualTo(UserData.POPULATED);
             loading.start(0, UNIT, UNIT, UNIT);
@@ -147,7 +147,16 @@ class LoadingTest {
                 }
             }
             assertThat(UserData.unit(ahead)).isEqualTo(2);
-            assertThat(space.residency().isResident(2)).isTrue();
+            assertThat(UserData.count(ahead)).isEqualTo(2);
+            assertThat(space.residency().isResident(2)).as("is the mark").isFalse();
+            assertThat(space.residency().isResident(3)).isTrue();
+
+            assertThat(loading.isLoaded(2 * UNIT, 2 * UNIT, UNIT))
+                    .as("is there")
+                    .isTrue();
+            long[] next = completion(ring);
+            assertThat(UserData.unit(next[0])).as("ahead of who reads the mark").isEqualTo(4);
+            assertThat(UserData.count(next[0])).isEqualTo(4);
         }
     }
 
@@ -159,7 +168,7 @@ class LoadingTest {
         FirstTouches touches = new FirstTouches();
         space.note(touches);
         Ring ring = ring();
-        try (Loading loading = new Loading(space, ring)) {
+        try (Loading loading = new Loading(space, ring, 1)) {
             assertThat(loading.isLoaded(40 * UNIT, 40 * UNIT, 4096))
                     .as("in the page cache before")
                     .isTrue();
@@ -187,7 +196,7 @@ class LoadingTest {
         Blob blob = blob(2 * UNIT);
         AddressSpace space = mapped(FlatImage.builder(4096).append(blob.size(), blob, 0));
         Ring ring = ring();
-        try (Loading loading = new Loading(space, ring)) {
+        try (Loading loading = new Loading(space, ring, 1)) {
             Linux.truncate(blob.fd(), UNIT + 8192);
             loading.start(0, UNIT, UNIT, 4096);
             assertThat(completion(ring)).containsExactly(UserData.of(UserData.POPULATED, 0), -Errno.EFAULT);
@@ -203,7 +212,7 @@ class LoadingTest {
         Encoded encoded = new Encoded(blob(4 * UNIT));
         AddressSpace space = mapped(FlatImage.builder(4096).append(encoded.size(), encoded, 0));
         Ring ring = ring();
-        try (Loading loading = new Loading(space, ring)) {
+        try (Loading loading = new Loading(space, ring, 1)) {
             assertThat(loading.isLoaded(0, 0, 4096)).isFalse();
             loading.start(1, 0, 0, 4096); // it is decoded only when the gate opens
             ring.submitAndWait(0);
@@ -223,7 +232,7 @@ class LoadingTest {
         encoded.damaged = UNIT / 2;
         AddressSpace space = mapped(FlatImage.builder(4096).append(encoded.size(), encoded, 0));
         Ring ring = ring();
-        try (Loading loading = new Loading(space, ring)) {
+        try (Loading loading = new Loading(space, ring, 1)) {
             loading.start(1, 0, 0, 4096);
             completion(ring);
             assertThat(answers(loading)).containsExactly("1 true");
@@ -240,7 +249,7 @@ class LoadingTest {
         encoded.broken = true;
         AddressSpace space = mapped(FlatImage.builder(4096).append(encoded.size(), encoded, 0));
         Ring ring = ring();
-        try (Loading loading = new Loading(space, ring)) {
+        try (Loading loading = new Loading(space, ring, 1)) {
             loading.start(5, 0, 0, 4096);
             completion(ring);
             assertThat(answers(loading)).containsExactly("5 false");

@@ -14,6 +14,9 @@ public final class IoUring {
     public static final int IOSQE_FIXED_FILE = 1;
 
     public static final int IOSQE_IO_LINK = 1 << 2;
+    /** As a link, but the next entry follows whatever becomes of this one. */
+    public static final int IOSQE_IO_HARDLINK = 1 << 3;
+
     public static final int IOSQE_CQE_SKIP_SUCCESS = 1 << 6;
 
     /** 5.18: go on submitting after an SQE that fails at once. */

@@ -71,6 +71,7 @@ public final class Linux {
     private static final int SUN_PATH = 2; // linux/un.h, struct sockaddr_un: family u16, then the path
     private static final int SUN_PATH_BYTES = 108;
     private static final int SEEK_END = 2;
+    private static final int RWF_NOWAIT = 8; // linux/fs.h
     private static final int SEEK_DATA = 3;
     private static final int SEEK_HOLE = 4;
     private static final int RENAME_NOREPLACE = 1; // linux/fs.h
@@ -220,8 +221,11 @@ public final class Linux {
         }
     }
 
-    /** Whether the file's content is nowhere but in memory: in a tmpfs, or of {@link #memoryFile}. */
+    /** Whether it is a regular file whose content is nowhere but in memory: in a tmpfs, or of {@link #memoryFile}. */
     public static boolean isMemoryFile(int fd) throws LinuxException {
+        if (!status(fd).isRegularFile()) { // of a device, the file system is that of its name: /dev
+            return false;
+        }
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment statfs = arena.allocate(STATFS_BYTES, 8);
             checked(Syscall.call(Syscall.FSTATFS, fd, statfs.address(), 0, 0, 0, 0), "fstatfs", "fd " + fd);
@@ -256,6 +260,20 @@ public final class Linux {
             throw new LinuxException("pread", "fd " + fd + ", offset " + offset, (int) -n);
         }
         return n;
+    }
+
+    /**
+     * Whether the file system starts reading what is not in its page cache and lets the asker go on, as io_uring wants it
+     * (FMODE_NOWAIT): ext4, XFS, Btrfs and block devices do; FUSE, NFS, overlayfs and tmpfs do not. Never waits.
+     */
+    public static boolean readsWithoutWaiting(int fd) {
+        try (Arena arena = Arena.ofConfined()) {
+            // struct iovec: base @0, length @8. One byte, as none is answered before the flags are looked at.
+            MemorySegment vector = arena.allocate(24, 8);
+            vector.set(JAVA_LONG, 0, vector.address() + 16);
+            vector.set(JAVA_LONG, 8, 1);
+            return Syscall.call(Syscall.PREADV2, fd, vector.address(), 1, 0, 0, RWF_NOWAIT) != -Errno.EOPNOTSUPP;
+        }
     }
 
     /**
@@ -467,24 +485,23 @@ public final class Linux {
     }
 
     /**
-     * Whether all of a mapping's pages are in memory, so that touching them waits for no disk.
+     * How many of a mapping's pages are in memory, so that touching them waits for no disk; none where it cannot be told.
      *
      * <p>Where the caller could neither write nor owns the mapped file, the kernel answers yes to everything
      * (mm/mincore.c, can_do_mincore).
      *
      * @param address page-aligned
-     * @param scratch a byte for each page
+     * @param flags gets a byte for each page, of which bit 0 tells whether that one is
      */
-    public static boolean isInMemory(long address, long bytes, MemorySegment scratch) {
-        if (Syscall.call(Syscall.MINCORE, address, bytes, scratch.address(), 0, 0, 0) != 0) {
-            return false;
+    public static int pagesInMemory(long address, long bytes, MemorySegment flags) {
+        if (Syscall.call(Syscall.MINCORE, address, bytes, flags.address(), 0, 0, 0) != 0) {
+            return 0;
         }
+        int count = 0;
         for (long page = 0, pages = (bytes + PAGE_SIZE - 1) / PAGE_SIZE; page < pages; page++) {
-            if ((scratch.get(JAVA_BYTE, page) & 1) == 0) {
-                return false;
-            }
+            count += flags.get(JAVA_BYTE, page) & 1;
         }
-        return true;
+        return count;
     }
 
     public static int processId() {

@@ -68,6 +68,7 @@ final class Syscall {
     static final int GETRANDOM = AARCH64 ? 278 : 318;
     static final int MEMFD_CREATE = AARCH64 ? 279 : 319;
     static final int COPY_FILE_RANGE = AARCH64 ? 285 : 326;
+    static final int PREADV2 = AARCH64 ? 286 : 327;
     static final int STATX = AARCH64 ? 291 : 332;
     static final int IO_URING_SETUP = 425;
     static final int IO_URING_ENTER = 426;

@@ -41,6 +41,7 @@ class LayoutTest {
             .constant("IORING_OP_URING_CMD", "IORING_SETUP_SQE128", IoUring.IORING_OP_URING_CMD)
             .macro("IOSQE_FIXED_FILE", IoUring.IOSQE_FIXED_FILE)
             .macro("IOSQE_IO_LINK", IoUring.IOSQE_IO_LINK)
+            .macro("IOSQE_IO_HARDLINK", IoUring.IOSQE_IO_HARDLINK)
             .macro("IOSQE_CQE_SKIP_SUCCESS", IoUring.IOSQE_CQE_SKIP_SUCCESS)
             .macro("IORING_SETUP_SUBMIT_ALL", IoUring.IORING_SETUP_SUBMIT_ALL)
             .macro("IORING_SETUP_COOP_TASKRUN", IoUring.IORING_SETUP_COOP_TASKRUN)
