@@ -358,6 +358,11 @@ public final class Device implements AutoCloseable {
 
     private void prepareThread(int queueId) throws LinuxException {
         Linux.setAffinity(control.affinity(info.id(), queueId));
+        if (info.queues() > 1) {
+            // It then has only the processors of its readers. Woken by the first request, it would take the reader's
+            // place before there is a second: 57 instead of 82 thousand requests a second (docs/hot-path.md).
+            Linux.preemptNobody();
+        }
         try {
             Linux.setIoFlusher();
         } catch (LinuxException withoutCapability) {

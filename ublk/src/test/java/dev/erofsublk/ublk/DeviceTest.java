@@ -25,6 +25,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.function.BooleanSupplier;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -459,6 +460,38 @@ class DeviceTest {
 
     private static DeviceOptions options(int id, int queues, int depth) {
         return new DeviceOptions(id, queues, depth, 512, DeviceOptions.DEFAULT_MAX_IO_BYTES);
+    }
+
+    /** A thread that has the processors of its readers would take their place for each single request. */
+    @Test
+    void theThreadsOfSeveralQueuesPreemptNobody() throws Exception {
+        for (int queues = 1; queues <= 2; queues++) {
+            FlatImage flat = opened(FlatImage.builder(4096).zeros(1 << 20).build());
+            Device device = serve(flat, queues, 8);
+            String prefix = "(ublk" + device.info().id() + "-q";
+            List<String> policies = new ArrayList<>();
+            try (Stream<Path> tasks = Files.list(Path.of("/proc/self/task"))) {
+                for (Path task : tasks.toList()) {
+                    String stat = statOf(task);
+                    if (stat.contains(
+                            prefix)) { // proc(5): the policy is field 41, and the second ends with the last ")"
+                        policies.add(stat.substring(stat.lastIndexOf(')') + 2).split(" ")[41 - 3]);
+                    }
+                }
+            }
+            assertThat(policies)
+                    .as("SCHED_OTHER is 0, SCHED_BATCH 3")
+                    .containsExactlyElementsOf(queues == 1 ? List.of("0") : List.of("3", "3"));
+        }
+    }
+
+    /** Empty if the task is gone by now, as the compilers' are at times. */
+    private static String statOf(Path task) {
+        try {
+            return Files.readString(task.resolve("stat"));
+        } catch (IOException gone) {
+            return "";
+        }
     }
 
     private Device serve(FlatImage flat, int queues, int depth) throws IOException {

@@ -70,6 +70,7 @@ public final class Linux {
     private static final int SOCK_CLOEXEC = O_CLOEXEC;
     private static final int SUN_PATH = 2; // linux/un.h, struct sockaddr_un: family u16, then the path
     private static final int SUN_PATH_BYTES = 108;
+    private static final int SCHED_BATCH = 3; // linux/sched.h
     private static final int SEEK_END = 2;
     private static final int RWF_NOWAIT = 8; // linux/fs.h
     private static final int SEEK_DATA = 3;
@@ -541,6 +542,21 @@ public final class Linux {
     public static long preemptions(MemorySegment usage) {
         Syscall.call(Syscall.GETRUSAGE, RUSAGE_THREAD, usage.address(), 0, 0, 0, 0);
         return usage.get(JAVA_LONG, USAGE_BYTES - Long.BYTES); // ru_nivcsw, the last field of struct rusage
+    }
+
+    /**
+     * From now on the calling platform thread, when it is woken, lets who is on its processor go on (SCHED_BATCH,
+     * sched(7)); its share of the processor stays the same.
+     */
+    public static void preemptNobody() throws LinuxException {
+        try (Arena arena = Arena.ofConfined()) {
+            // linux/sched/types.h, struct sched_param: the priority, which only real-time policies have
+            long priority = arena.allocate(JAVA_INT).address();
+            checked(
+                    Syscall.call(Syscall.SCHED_SETSCHEDULER, 0, SCHED_BATCH, priority, 0, 0, 0),
+                    "sched_setscheduler",
+                    "SCHED_BATCH");
+        }
     }
 
     /** Restricts the calling platform thread to {@code cpus}. */

@@ -54,6 +54,7 @@ final class Syscall {
     static final int CHDIR = AARCH64 ? 49 : 80;
     static final int GETEUID = AARCH64 ? 175 : 107;
     static final int GETRUSAGE = AARCH64 ? 165 : 98;
+    static final int SCHED_SETSCHEDULER = AARCH64 ? 119 : 144;
     static final int PRCTL = AARCH64 ? 167 : 157;
     static final int FSTATFS = AARCH64 ? 44 : 138;
     static final int GETTID = AARCH64 ? 178 : 186;

@@ -5,6 +5,7 @@ import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
@@ -12,6 +13,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.BitSet;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.BooleanSupplier;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -58,6 +60,23 @@ class LinuxTest {
         } finally {
             done.set(true);
         }
+    }
+
+    @Test
+    void aThreadThatPreemptsNobodyIsOneOfTheBatchPolicy() throws Exception {
+        AtomicReference<String> stat = new AtomicReference<>();
+        Thread thread = Thread.ofPlatform().start(() -> {
+            try {
+                Linux.preemptNobody();
+                stat.set(Files.readString(Path.of("/proc/self/task/" + Linux.threadId() + "/stat")));
+            } catch (IOException e) {
+                throw new AssertionError(e);
+            }
+        });
+        thread.join();
+        // proc(5): the policy is field 41; the second, the name in parentheses, may hold blanks
+        String[] fields = stat.get().substring(stat.get().lastIndexOf(')') + 2).split(" ");
+        assertThat(fields[41 - 3]).isEqualTo("3");
     }
 
     private static void spinOnFirstProcessor(BooleanSupplier end) {
