@@ -28,9 +28,9 @@ abstract sealed class Queue implements AutoCloseable permits DirectQueue, ZeroCo
     static final int SECTOR_SHIFT = 9;
     /** The device is the first of a ring's registered files. */
     static final int DEVICE_FILE = 0;
-    /** A commit; or what brings a tag's bytes in, and what reads ahead of it. */
+    /** One for its commit, and one more for all that is not: {@link PageLoads} submits when it has taken these. */
     private static final int ENTRIES_PER_TAG = 2;
-
+    /** For the shallowest queue: a chain of {@link ZeroCopyQueue}, or what one request may have loaded. */
     private static final int LEAST_ENTRIES = 16;
 
     /** Bytes between the descriptor areas of two queues: room for the deepest queue there is, in whole pages. */
@@ -291,8 +291,8 @@ abstract sealed class Queue implements AutoCloseable permits DirectQueue, ZeroCo
     }
 
     final void submitCommit(int tag, int result, int buffer, long address) {
-        // Never -1: of two entries for each tag, this one needs one, and the other tags at most two; that the inbox may
-        // have taken one leaves the other for this.
+        // Never -1: a tag commits once at most between two submissions, and whoever else takes entries leaves one for
+        // each tag (PageLoads.claim, ZeroCopyQueue's reservations).
         IoCmd.write(sqes, ring.claimSqe(), head, commitCommand, id, tag, result, buffer, address);
     }
 
