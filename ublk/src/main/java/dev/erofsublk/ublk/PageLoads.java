@@ -6,7 +6,6 @@ import dev.erofsublk.uring.Linux;
 import dev.erofsublk.uring.LinuxException;
 import dev.erofsublk.uring.Ring;
 import dev.erofsublk.uring.Sqe;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 
 /**
@@ -24,9 +23,9 @@ final class PageLoads {
 
     /**
      * Where the copies go. One for the process, and for good: a ring that is closed may still have reads under way, and
-     * what would be mapped here next would be written to.
+     * what would be mapped here next would be written to. No memory until something is read, and then no more than that.
      */
-    private static final MemorySegment NOWHERE = Arena.global().allocate(MOST_READ, Linux.PAGE_SIZE);
+    private static final long NOWHERE = nowhere();
 
     private final Ring ring;
     private final int tags;
@@ -36,6 +35,20 @@ final class PageLoads {
         this.tags = tags;
     }
 
+    private static long nowhere() {
+        try {
+            return Linux.mmap(
+                    0,
+                    MOST_READ,
+                    Linux.PROT_READ | Linux.PROT_WRITE,
+                    Linux.MAP_PRIVATE | Linux.MAP_ANONYMOUS | Linux.MAP_NORESERVE,
+                    -1,
+                    0);
+        } catch (LinuxException e) {
+            throw new ExceptionInInitializerError(e);
+        }
+    }
+
     /** Reads part of a file into the page cache; {@code bytes} is at most {@link #MOST_READ}. */
     void read(int fd, long offset, int bytes, long userData) throws LinuxException {
         long at = claim(1);
@@ -43,7 +56,7 @@ final class PageLoads {
         Sqe.opcode(sqes, at, IoUring.IORING_OP_READ);
         Sqe.fd(sqes, at, fd);
         Sqe.offset(sqes, at, offset);
-        Sqe.address(sqes, at, NOWHERE.address());
+        Sqe.address(sqes, at, NOWHERE);
         Sqe.length(sqes, at, bytes);
         Sqe.userData(sqes, at, userData);
     }
